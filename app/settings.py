@@ -1,0 +1,118 @@
+"""The only reader of the environment: every `CROSSGRANT_*` variable, checked before anything starts."""
+
+import os
+import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Network = IPv4Network | IPv6Network
+Networks = Annotated[tuple[Network, ...], NoDecode]
+
+
+class SettingsError(Exception):
+    """A setting that stops the start. Its text is one line for the operator."""
+
+
+class Settings(BaseSettings):
+    """Frozen for the life of the process."""
+
+    model_config = SettingsConfigDict(env_prefix="CROSSGRANT_", frozen=True, hide_input_in_errors=True)
+
+    #: Where SQLite and generated secrets live.
+    data_dir: Path = Path("./data")
+    #: `postgresql+asyncpg://…` to leave SQLite.
+    database_url: str | None = None
+    #: 32+ characters; every key is derived from it. Generated into `data_dir` when unset.
+    secret_key: SecretStr | None = None
+    #: What clients call this gateway, without a trailing slash. Taken from the listening address when unset.
+    public_url: str | None = None
+    #: Networks that outbound calls may reach although they are private.
+    egress_allow: Networks = ()
+    #: Whose X-Forwarded-For counts.
+    trusted_proxies: Networks = ()
+    #: Opens `/metrics` beyond loopback to `Authorization: Bearer …`.
+    metrics_token: SecretStr | None = None
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO")
+
+    @field_validator("egress_allow", "trusted_proxies", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("postgresql+asyncpg://"):
+            raise ValueError("must start with postgresql+asyncpg:// (unset it for SQLite)")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("must have at least 32 characters")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/") if value else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def sqlite_path(self) -> Path:
+        return self.data_dir / "crossgrant.db"
+
+
+def load(**overrides: object) -> Settings:
+    """The process's settings. Raises SettingsError with one line that names the variable."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "CROSSGRANT_" + str(first["loc"][0] if first["loc"] else "").upper()
+        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def secret(settings: Settings) -> bytes:
+    """The secret every key is derived from; made once, with mode 0600, where none is set."""
+    if settings.secret_key is not None:
+        return settings.secret_key.get_secret_value().encode()
+    path = settings.data_dir / "secret.key"
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _write_once(path, secrets.token_urlsafe(48))
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(
+            f"CROSSGRANT_DATA_DIR: cannot use {settings.data_dir}: {error.strerror}"
+        ) from None
+
+
+def _write_once(path: Path, text: str) -> None:
+    # Written aside and linked into place: of two first starts one wins, and neither reads half a secret.
+    aside = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()
