@@ -1,0 +1,92 @@
+"""What a transaction is, and the one way to run it: `write(flow, …)` and `read(query, …)`.
+
+A flow is a synchronous function whose first argument is a `Tx`. It holds the transaction from its first line to
+its return, cannot wait for anything but the database, and never commits: `write` does. So one flow serves SQLite,
+where the one writer is a thread, and PostgreSQL, where it runs in a greenlet over asyncpg.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, select, text
+from sqlalchemy.orm import Session
+
+from app.rules.ids import DelegationId, Instant, TenantId
+from app.store.hot import Batch
+from app.store.tables import Delegation
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CLOCK = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+
+
+@dataclass(slots=True)
+class Facts:
+    """What a transaction did that somebody may be waiting for."""
+
+    appended: set[TenantId] = field(default_factory=set)
+    ended: set[DelegationId] = field(default_factory=set)
+
+
+class Tx(Session):
+    """A transaction: SQLAlchemy's session, the database's clock, and what others should hear of."""
+
+    def __init__(self, connection: Connection) -> None:
+        # Rows outlive their transaction: GraphQL types wrap them.
+        super().__init__(connection, expire_on_commit=False)
+        self._sqlite = connection.dialect.name == "sqlite"
+        self.facts = Facts()
+
+    def now(self) -> Instant:
+        """The database's clock, read now: after the locks, never before (promise 2)."""
+        if self._sqlite:
+            return wall_clock()  # SQLite has no clock but its process's
+        return Instant(self.execute(_CLOCK).scalar_one())
+
+    def lock(self, ids: Iterable[DelegationId]) -> None:
+        """Locks delegations, in the order of their ids. Read them afterwards, in a statement of its own."""
+        wanted = sorted(set(ids))
+        if wanted and not self._sqlite:  # there the whole store is locked
+            rows = select(Delegation.id).where(Delegation.id.in_(wanted)).order_by(Delegation.id)
+            self.execute(rows.with_for_update(key_share=True)).all()
+
+
+def wall_clock() -> Instant:
+    """The process's clock."""
+    return Instant(time.time_ns() // 1000)
+
+
+class StoreError(Exception):
+    """The store cannot be used. Its text is one line for the operator."""
+
+
+class Store(ABC):
+    """What the rest of the house knows of a store."""
+
+    def __init__(self) -> None:
+        #: Called on the event loop after each commit with what it did.
+        self.on_commit: Callable[[Facts], None] = lambda facts: None
+
+    @abstractmethod
+    async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `flow` in one transaction and commits, or rolls back if it raises."""
+
+    @abstractmethod
+    async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `query` in a snapshot that cannot write."""
+
+    @abstractmethod
+    async def commit(self, batch: Batch[T]) -> T:
+        """Runs a batch of fixed statements in one transaction, on the driver itself."""
+
+    @abstractmethod
+    async def migrate(self) -> None:
+        """Brings the schema up to date. Raises StoreError where the store cannot be reached or written."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Ends every connection."""

@@ -1,0 +1,33 @@
+"""Which store a process uses, and that all who use it hold the same secret."""
+
+from app.rules.ids import BootId
+from app.settings import Settings
+from app.store.engine import Store, StoreError, Tx
+from app.store.keys import Keys
+from app.store.postgres import Postgres
+from app.store.sqlite import Sqlite
+from app.store.tables import Installation
+
+
+def make_store(settings: Settings, boot_id: BootId, *, serves: bool) -> Store:
+    """The store that the settings name. On SQLite only the process that `serves` checkpoints."""
+    if settings.database_url is not None:
+        return Postgres(settings.database_url, boot_id)
+    return Sqlite(settings.sqlite_path, checkpoints=serves)
+
+
+async def prepare(store: Store, keys: Keys) -> None:
+    """Brings the schema up to date and compares secrets. Raises StoreError."""
+    await store.migrate()
+    await store.write(_agree, keys.check)
+
+
+def _agree(tx: Tx, check: str) -> None:
+    installation = tx.get(Installation, 1)
+    if installation is None:
+        tx.add(Installation(id=1, key_check=check))
+    elif installation.key_check != check:
+        raise StoreError(
+            "CROSSGRANT_SECRET_KEY: this database was set up with another secret; "
+            "with this one no token or credential in it would work"
+        )

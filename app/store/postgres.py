@@ -1,0 +1,122 @@
+"""PostgreSQL over asyncpg: a pool for flows and queries, and one connection for the committer.
+
+The committer's connection also holds this process's advisory lock: whoever can take a process's lock knows that the
+process is gone, or has lost the connection with which it could still have finished anything.
+"""
+
+import asyncio
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any, Concatenate
+
+import asyncpg
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from app.rules.ids import BootId
+from app.store.engine import Facts, P, Store, StoreError, T, Tx
+from app.store.hot import Batch
+from app.store.migrations import upgrade
+
+_POOL = 10
+_LOCK = 5.0  # seconds
+_MIGRATION_LOCK = 0x43524F5353  # "CROSS"; any fixed number that no boot id hashes to in practice
+
+
+class Postgres(Store):
+    """A database that any number of nodes share."""
+
+    def __init__(self, url: str, boot_id: BootId) -> None:
+        super().__init__()
+        self._engine = create_async_engine(url, pool_size=_POOL, max_overflow=_POOL, pool_pre_ping=True)
+        self._writes = self._engine.execution_options(isolation_level="READ COMMITTED")
+        self._reads = self._engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self._boot_id = boot_id
+        self._own: AsyncConnection | None = None
+        self._own_lock = asyncio.Lock()
+
+    async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        def run(connection: Connection) -> tuple[T, Facts]:
+            tx = Tx(connection)
+            result = flow(tx, *args, **kwargs)
+            tx.flush()
+            return result, tx.facts
+
+        async with self._writes.begin() as connection:
+            result, facts = await connection.run_sync(run)
+        self.on_commit(facts)
+        return result
+
+    async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self._reads.connect() as connection:
+            return await connection.run_sync(lambda sync: query(Tx(sync), *args, **kwargs))
+
+    async def commit(self, batch: Batch[T]) -> T:
+        async with self._own_lock:
+            driver = await self._driver()
+            try:
+                await driver.execute("BEGIN")
+                result = await _drive(driver, batch)
+                await driver.execute("COMMIT")
+            except BaseException:
+                await self._drop()  # whatever state it is in: a fresh connection has none
+                raise
+        return result
+
+    async def hold(self) -> None:
+        """Takes this process's advisory lock, so that nobody settles what it has PENDING."""
+        async with self._own_lock:
+            await self._driver()
+
+    async def _driver(self) -> "asyncpg.Connection[Any]":
+        if self._own is None:
+            self._own = await self._engine.connect()
+            driver = await _raw(self._own)
+            # Free at once, or as soon as the server has noticed that our last connection is gone.
+            await driver.execute("SELECT pg_advisory_lock($1)", boot_lock(self._boot_id), timeout=_LOCK)
+            return driver
+        return await _raw(self._own)
+
+    async def _drop(self) -> None:
+        if self._own is not None:
+            own, self._own = self._own, None
+            await own.invalidate()
+            await own.close()
+
+    async def migrate(self) -> None:
+        def run(connection: Connection) -> None:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            upgrade(connection)
+
+        try:
+            async with self._engine.begin() as connection:
+                await connection.run_sync(run)
+        except (OSError, DBAPIError, asyncpg.PostgresError) as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise StoreError(f"CROSSGRANT_DATABASE_URL: cannot use the database: {reason}") from None
+
+    async def close(self) -> None:
+        await self._drop()
+        await self._engine.dispose()
+
+
+def boot_lock(boot_id: str) -> int:
+    """The advisory lock of a process: 63 bits of a hash of its boot id."""
+    return int.from_bytes(sha256(boot_id.encode()).digest()[:8]) >> 1
+
+
+async def _raw(connection: AsyncConnection) -> "asyncpg.Connection[Any]":
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    return driver  # type: ignore[no-any-return]  # SQLAlchemy types it as Any
+
+
+async def _drive(driver: "asyncpg.Connection[Any]", batch: Batch[T]) -> T:
+    try:
+        step = next(batch)
+        while True:
+            step = batch.send(await driver.fetch(step.statement.postgres, step.payload))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]  # StopIteration.value has no type

@@ -1,0 +1,386 @@
+"""Every row class, once. GraphQL types wrap these rows; there is no second shape of an entity.
+
+Instants are microseconds since 1970 in a BIGINT and JSON is text: the same value in both stores, with nothing to
+convert on the dispatch path. Ids compare bytewise, so that both stores and Python agree on the order of locks.
+The three tables that every dispatch writes (dispatches, windows, ledger) carry no foreign keys: a key check per
+row is a row lock per row, and the batch that writes them has read and locked what they point to.
+"""
+
+from typing import Any, ClassVar
+
+import orjson
+from sqlalchemy import BigInteger, Dialect, ForeignKey, Index, MetaData, String, Text, TypeDecorator, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.rules import ids
+from app.rules.entries import Outcome
+from app.rules.ids import Instant
+from app.rules.lifecycle import Party, Status
+from app.rules.permissions import Role
+from app.rules.windows import WindowKind
+
+Bytewise = String().with_variant(String(collation="C"), "postgresql")
+
+
+class Json(TypeDecorator[Any]):
+    """JSON as text, sorted by key."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else orjson.loads(value)
+
+
+def _named(kind: type) -> TypeDecorator[Any]:
+    class Named(TypeDecorator[Any]):
+        """An enum by its value: readable in the database, and no enum type to migrate."""
+
+        impl = Text
+        cache_ok = True
+
+        def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+            return None if value is None else str(value)
+
+        def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+            return None if value is None else kind(value)
+
+    return Named()
+
+
+class Row(DeclarativeBase):
+    """The base of every row class."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text(),
+        Instant: BigInteger(),
+        Status: _named(Status),
+        Party: _named(Party),
+        Role: _named(Role),
+        Outcome: _named(Outcome),
+        WindowKind: _named(WindowKind),
+        **dict.fromkeys(
+            (
+                ids.TenantId,
+                ids.ApiKeyId,
+                ids.AgentId,
+                ids.UpstreamId,
+                ids.ActionId,
+                ids.DelegationId,
+                ids.BindingId,
+                ids.TokenId,
+                ids.DispatchId,
+                ids.EntryId,
+                ids.PairId,
+                ids.BootId,
+            ),
+            Bytewise,
+        ),
+    }
+
+
+class Installation(Row):
+    """One row: what every node that uses this database must agree on."""
+
+    __tablename__ = "installation"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key_check: Mapped[str]
+
+
+class Tenant(Row):
+    """An organization."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[ids.TenantId] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    plan: Mapped[str]
+    created_at: Mapped[Instant]
+    #: Raised whenever an upstream or action changes, so that a parsed route table is never an old one.
+    routes_revision: Mapped[int] = mapped_column(default=0)
+
+
+class ApiKey(Row):
+    """A key speaks for one subject of one tenant."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[ids.ApiKeyId] = mapped_column(primary_key=True)
+    tenant_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str]
+    subject: Mapped[str]
+    prefix: Mapped[str]
+    key_hash: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[Role]
+    created_at: Mapped[Instant]
+    expires_at: Mapped[Instant | None]
+    last_used_at: Mapped[Instant | None]
+    revoked_at: Mapped[Instant | None]
+
+
+class Agent(Row):
+    """Something that acts or can be called."""
+
+    __tablename__ = "agents"
+    __table_args__ = (Index(None, "tenant_id", "id"),)
+
+    id: Mapped[ids.AgentId] = mapped_column(primary_key=True)
+    tenant_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    description: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(Json)
+    configuration: Mapped[Any | None] = mapped_column(Json)
+    tags: Mapped[list[str]] = mapped_column(Json)
+    trust_score: Mapped[int | None]
+    created_at: Mapped[Instant]
+
+
+class Upstream(Row):
+    """One of a tenant's services. `sealed_credential` opens only for this tenant and this row."""
+
+    __tablename__ = "upstreams"
+    __table_args__ = (Index(None, "tenant_id", "name", unique=True),)
+
+    id: Mapped[ids.UpstreamId] = mapped_column(primary_key=True)
+    tenant_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str]
+    kind: Mapped[str]
+    base_url: Mapped[str]
+    credential_header: Mapped[str | None]
+    sealed_credential: Mapped[str | None]
+    created_at: Mapped[Instant]
+
+
+class Action(Row):
+    """What one scope allows on one upstream."""
+
+    __tablename__ = "actions"
+    __table_args__ = (Index(None, "tenant_id", "scope"),)
+
+    id: Mapped[ids.ActionId] = mapped_column(primary_key=True)
+    tenant_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"))
+    upstream_id: Mapped[ids.UpstreamId] = mapped_column(ForeignKey("upstreams.id"), index=True)
+    scope: Mapped[str]
+    method: Mapped[str]
+    path: Mapped[str]
+    cost_units: Mapped[int]
+    response_mode: Mapped[str]
+    idempotent: Mapped[bool]
+    created_at: Mapped[Instant]
+
+
+class Delegation(Row):
+    """The agreement. Its terms are rows of their own; `terms_version` says which are in force."""
+
+    __tablename__ = "delegations"
+    __table_args__ = (
+        Index(None, "delegator_id", "id"),
+        Index(None, "delegate_id", "id"),
+        Index("ix_delegations_agent_id", "agent_id"),
+        Index(
+            "ix_delegations_outgoing",
+            "delegator_id",
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index(
+            "ix_delegations_open",
+            "offer_expires_at",
+            sqlite_where=text("status = 'PENDING'"),
+            postgresql_where=text("status = 'PENDING'"),
+        ),
+        Index(
+            "ix_delegations_live",
+            "expires_at",
+            sqlite_where=text("status = 'ACTIVE'"),
+            postgresql_where=text("status = 'ACTIVE'"),
+        ),
+    )
+
+    id: Mapped[ids.DelegationId] = mapped_column(primary_key=True)
+    delegator_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"))
+    delegate_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"))
+    agent_id: Mapped[ids.AgentId] = mapped_column(ForeignKey("agents.id"))
+    status: Mapped[Status]
+    acceptance: Mapped[str]
+    environment: Mapped[str]
+    offer_hash: Mapped[str | None] = mapped_column(unique=True)
+    terms_version: Mapped[int]
+    #: The `expiresAt` of the terms in force, for the sweeper's index.
+    expires_at: Mapped[Instant]
+    offered_at: Mapped[Instant]
+    offer_expires_at: Mapped[Instant]
+    accepted_at: Mapped[Instant | None]
+    #: The hash of the acceptance's idempotency key: its repeat gets the object, never the token again.
+    accept_key: Mapped[str | None]
+    ended_at: Mapped[Instant | None]
+    ended_by: Mapped[Party | None]
+    end_reason: Mapped[str | None]
+    #: What the first revocation answered, so that a repeat answers the same.
+    receipt: Mapped[Any | None] = mapped_column(Json)
+
+
+class TermsVersion(Row):
+    """One immutable version of a delegation's terms."""
+
+    __tablename__ = "terms"
+
+    delegation_id: Mapped[ids.DelegationId] = mapped_column(ForeignKey("delegations.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    scopes: Mapped[list[str]] = mapped_column(Json)
+    constraints: Mapped[dict[str, Any]] = mapped_column(Json)
+    #: `metadata` is SQLAlchemy's own word.
+    metadata_: Mapped[Any] = mapped_column("metadata", Json)
+    hash: Mapped[str]
+    created_at: Mapped[Instant]
+
+
+class Binding(Row):
+    """One agent of the delegate, bound to one delegation for good."""
+
+    __tablename__ = "bindings"
+    __table_args__ = (Index(None, "delegation_id", "id"),)
+
+    id: Mapped[ids.BindingId] = mapped_column(primary_key=True)
+    delegation_id: Mapped[ids.DelegationId] = mapped_column(ForeignKey("delegations.id"))
+    agent_id: Mapped[ids.AgentId] = mapped_column(ForeignKey("agents.id"))
+    created_at: Mapped[Instant]
+    revoked_at: Mapped[Instant | None]
+
+
+class ScopedToken(Row):
+    """What a binding's agent shows at the proxy. Only its keyed hash is kept."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[ids.TokenId] = mapped_column(primary_key=True)
+    binding_id: Mapped[ids.BindingId] = mapped_column(ForeignKey("bindings.id"), index=True)
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    prefix: Mapped[str]
+    created_at: Mapped[Instant]
+    expires_at: Mapped[Instant]
+    #: From when it no longer opens anything, because another took its place; may be ahead, in an overlap.
+    rotated_at: Mapped[Instant | None]
+    last_used_at: Mapped[Instant | None]
+
+
+class UsageWindow(Row):
+    """Admissions under one delegation in one calendar window. Written under the delegation's lock alone."""
+
+    __tablename__ = "windows"
+
+    delegation_id: Mapped[ids.DelegationId] = mapped_column(primary_key=True)
+    kind: Mapped[WindowKind] = mapped_column(primary_key=True)
+    starts_at: Mapped[Instant] = mapped_column(primary_key=True)
+    used: Mapped[int]
+
+
+class Dispatch(Row):
+    """One attempt to perform an action."""
+
+    __tablename__ = "dispatches"
+    __table_args__ = (
+        Index(None, "delegator_id", "id"),
+        Index(None, "delegate_id", "id"),
+        Index(None, "delegation_id", "id"),
+        Index(
+            "ix_dispatches_pending",
+            "delegation_id",
+            sqlite_where=text("outcome = 'PENDING'"),
+            postgresql_where=text("outcome = 'PENDING'"),
+        ),
+    )
+
+    id: Mapped[ids.DispatchId] = mapped_column(primary_key=True)
+    delegation_id: Mapped[ids.DelegationId]
+    binding_id: Mapped[ids.BindingId]
+    token_id: Mapped[ids.TokenId | None]
+    delegator_id: Mapped[ids.TenantId]
+    delegate_id: Mapped[ids.TenantId]
+    #: The subject who called dispatchAction; null at the proxy, where the agent acts by itself.
+    actor: Mapped[str | None]
+    scope: Mapped[str | None]
+    method: Mapped[str]
+    path: Mapped[str]
+    upstream_name: Mapped[str]
+    outcome: Mapped[Outcome]
+    code: Mapped[str | None]
+    terms_version: Mapped[int]
+    requested_at: Mapped[Instant]
+    finished_at: Mapped[Instant | None]
+    upstream_status: Mapped[int | None]
+    request_bytes: Mapped[int]
+    response_bytes: Mapped[int | None]
+    #: The process that answers for it while it is PENDING.
+    boot_id: Mapped[ids.BootId]
+
+
+class IdempotencyKey(Row):
+    """A caller's promise that two requests are one: 24 hours, within one binding."""
+
+    __tablename__ = "idempotency_keys"
+
+    binding_id: Mapped[ids.BindingId] = mapped_column(primary_key=True)
+    key_hash: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    dispatch_id: Mapped[ids.DispatchId]
+    created_at: Mapped[Instant] = mapped_column(index=True)
+    #: The answer, sealed; null while there is none, or where it was too large to keep.
+    answer: Mapped[str | None]
+
+
+class RefusalCount(Row):
+    """Refusals of one binding and code in one minute: the first 60 stand in the ledgers, the rest are counted."""
+
+    __tablename__ = "refusal_counts"
+
+    binding_id: Mapped[ids.BindingId] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    minute: Mapped[Instant] = mapped_column(primary_key=True, index=True)
+    delegation_id: Mapped[ids.DelegationId]
+    written: Mapped[int]
+    counted: Mapped[int]
+
+
+class LedgerHead(Row):
+    """How many entries a tenant's ledger has. Its lock is what makes `seq` gap-free and commit-ordered."""
+
+    __tablename__ = "ledger_heads"
+
+    tenant_id: Mapped[ids.TenantId] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+
+
+class LedgerEntry(Row):
+    """One line of one ledger. `body` is the entry itself, in canonical form; the columns are for finding it."""
+
+    __tablename__ = "ledger"
+    __table_args__ = (
+        Index(None, "tenant_id", "delegation_id", "seq"),
+        Index(None, "tenant_id", "dispatch_id", "seq"),
+        Index(None, "tenant_id", "pair_id"),
+    )
+
+    tenant_id: Mapped[ids.TenantId] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    id: Mapped[ids.EntryId] = mapped_column(unique=True)
+    pair_id: Mapped[ids.PairId]
+    event: Mapped[str]
+    occurred_at: Mapped[Instant]
+    delegation_id: Mapped[ids.DelegationId | None]
+    dispatch_id: Mapped[ids.DispatchId | None]
+    body: Mapped[str]
+    leaf_hash: Mapped[str]
