@@ -1,0 +1,1 @@
+"""Who is calling: tenants, their API keys, and what each role may do."""

@@ -1,0 +1,130 @@
+"""API keys: made and revoked by an owner, never above one's own role."""
+
+from sqlalchemy import select
+
+from app.identity.callers import Caller
+from app.identity.tenants import find_tenant
+from app.ledger.append import Draft, append, own
+from app.rules.entries import Event
+from app.rules.errors import Code, Refusal
+from app.rules.ids import ApiKeyId, Instant, TenantId
+from app.rules.permissions import Permission, Role, may_give
+from app.rules.texts import refuse_text
+from app.store.engine import Tx
+from app.store.keys import Minted, new_id
+from app.store.tables import ApiKey
+
+#: Who made what the command line made, in the ledger.
+COMMAND_LINE = "command-line"
+
+
+def create_key(
+    tx: Tx,
+    caller: Caller,
+    *,
+    name: str,
+    subject: str | None,
+    role: Role,
+    expires_at: Instant | None,
+    minted: Minted,
+) -> ApiKey | Refusal:
+    """A key of the caller's tenant; `subject` is the caller's own where none is given."""
+    caller.require(Permission.KEYS)
+    if not may_give(caller.role, role):
+        message = f"a key with the role {role} cannot be made with your role {caller.role}"
+        return Refusal(Code.ROLE_TOO_HIGH, message, ("role",))
+    if refusal := refuse_text("name", name) or refuse_text(
+        "subject", caller.subject if subject is None else subject
+    ):
+        return refusal
+    now = tx.now()
+    if expires_at is not None and expires_at <= now:
+        return Refusal(Code.EXPIRY_INVALID, "expiresAt is in the past: give a later instant", ("expiresAt",))
+    key = _make(tx, caller.tenant_id, name, subject or caller.subject, role, expires_at, minted, now)
+    append(tx, [_entry(Event.API_KEY_CREATED, key, caller.subject, now)])
+    return key
+
+
+def grant_key(tx: Tx, tenant: str, name: str, subject: str, role: Role, minted: Minted) -> ApiKey | Refusal:
+    """A key by the command line, for a tenant's slug or id: also of the roles that nobody gives over GraphQL."""
+    found = find_tenant(tx, tenant)
+    if found is None:
+        return Refusal(Code.NOT_FOUND, f"there is no tenant {tenant!r}: give a slug or an id", ("tenant",))
+    if refusal := refuse_text("name", name) or refuse_text("subject", subject):
+        return refusal
+    now = tx.now()
+    key = _make(tx, found.id, name, subject, role, None, minted, now)
+    append(tx, [_entry(Event.API_KEY_CREATED, key, COMMAND_LINE, now)])
+    return key
+
+
+def _make(
+    tx: Tx,
+    tenant_id: TenantId,
+    name: str,
+    subject: str,
+    role: Role,
+    expires_at: Instant | None,
+    minted: Minted,
+    now: Instant,
+) -> ApiKey:
+    key = ApiKey(
+        id=ApiKeyId(new_id("key")),
+        tenant_id=tenant_id,
+        name=name,
+        subject=subject,
+        prefix=minted.prefix,
+        key_hash=minted.hash,
+        role=role,
+        created_at=now,
+        expires_at=expires_at,
+    )
+    tx.add(key)
+    tx.flush()
+    return key
+
+
+def revoke_key(tx: Tx, caller: Caller, key_id: ApiKeyId) -> ApiKey | Refusal:
+    """Ends a key at once; a repeat answers like the first. A tenant's last owner's key stays."""
+    caller.require(Permission.KEYS)
+    rows = select(ApiKey).where(ApiKey.tenant_id == caller.tenant_id).order_by(ApiKey.id).with_for_update()
+    keys = {key.id: key for key in tx.scalars(rows)}
+    key = keys.get(key_id)
+    if key is None:
+        return Refusal(Code.NOT_FOUND, "apiKeyId names no key of your tenant", ("apiKeyId",))
+    if key.revoked_at is not None:
+        return key
+    if not may_give(caller.role, key.role):
+        message = f"a key with the role {key.role} cannot be revoked with your role {caller.role}"
+        return Refusal(Code.ROLE_TOO_HIGH, message, ("apiKeyId",))
+    now = tx.now()
+    if not any(_owns(other, now) for other in keys.values() if other is not key):
+        message = "this is the tenant's last owner's key: make another before you revoke it"
+        return Refusal(Code.WRONG_STATE, message, ("apiKeyId",))
+    key.revoked_at = now
+    append(tx, [_entry(Event.API_KEY_REVOKED, key, caller.subject, now)])
+    return key
+
+
+def _owns(key: ApiKey, now: Instant) -> bool:
+    return (
+        key.role is Role.OWNER and key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
+    )
+
+
+def _entry(event: Event, key: ApiKey, actor: str, now: Instant) -> Draft:
+    details = {"apiKeyId": key.id, "name": key.name, "subject": key.subject, "role": key.role.value}
+    return own(event, key.tenant_id, actor, now, **details)
+
+
+def touch_keys(tx: Tx, used: dict[ApiKeyId, Instant]) -> None:
+    """Records when keys were last used; called once in a while, never per request."""
+    for key_id, at in sorted(used.items()):
+        if key := tx.get(ApiKey, key_id):
+            key.last_used_at = max(at, key.last_used_at or at)
+
+
+def list_keys(tx: Tx, caller: Caller) -> list[ApiKey]:
+    """The keys of the caller's tenant, oldest first."""
+    caller.require(Permission.KEYS_READ)
+    return list(tx.scalars(select(ApiKey).where(ApiKey.tenant_id == caller.tenant_id).order_by(ApiKey.id)))

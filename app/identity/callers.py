@@ -1,0 +1,55 @@
+"""From an API key to a caller."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from app.rules.errors import Forbidden, Unauthenticated
+from app.rules.ids import ApiKeyId, Instant, TenantId
+from app.rules.permissions import PERMISSIONS, Permission, Role
+from app.store.engine import Tx
+from app.store.tables import ApiKey
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling. `expires_at` is when the key ends by itself, if it does."""
+
+    key_id: ApiKeyId
+    tenant_id: TenantId
+    subject: str
+    role: Role
+    expires_at: Instant | None
+
+    def may(self, permission: Permission) -> bool:
+        """Whether the caller's role has the permission."""
+        return permission in PERMISSIONS[self.role]
+
+    def require(self, permission: Permission) -> None:
+        """Raises Forbidden without the permission."""
+        if not self.may(permission):
+            raise Forbidden(
+                f"your key's role {self.role} lacks the permission {permission}: use a key that has it"
+            )
+
+
+def find_caller(tx: Tx, key_hash: str) -> Caller | None:
+    """The caller of a key, or None where the key is unknown, revoked or expired."""
+    key = tx.scalars(select(ApiKey).where(ApiKey.key_hash == key_hash)).one_or_none()
+    return _caller(tx, key)
+
+
+def recheck(tx: Tx, caller: Caller) -> Caller:
+    """The caller as they stand now. Raises Unauthenticated where their key has ended."""
+    found = _caller(tx, tx.get(ApiKey, caller.key_id, populate_existing=True))
+    if found is None:
+        raise Unauthenticated("your API key has been revoked or has expired: ask an owner for a new one")
+    return found
+
+
+def _caller(tx: Tx, key: ApiKey | None) -> Caller | None:
+    if key is None or key.revoked_at is not None:
+        return None
+    if key.expires_at is not None and key.expires_at <= tx.now():
+        return None
+    return Caller(key.id, key.tenant_id, key.subject, key.role, key.expires_at)

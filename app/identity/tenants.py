@@ -1,0 +1,61 @@
+"""Tenants: made by the command line, with an owner's key that is shown once."""
+
+import re
+
+from sqlalchemy import select
+
+from app.rules.errors import Code, Refusal
+from app.rules.ids import ApiKeyId, TenantId
+from app.rules.permissions import Role
+from app.rules.texts import refuse_text
+from app.store.engine import Tx
+from app.store.keys import Minted, new_id
+from app.store.tables import ApiKey, LedgerHead, Tenant
+
+PLANS = {"standard": 1_000}  # plan -> most delegations offered and not ended
+
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def create_tenant(tx: Tx, slug: str, name: str, plan: str, owner_key: Minted) -> Tenant | Refusal:
+    """A tenant, its ledger, and an owner's key."""
+    if refusal := _refuse(tx, slug, name, plan):
+        return refusal
+    now = tx.now()
+    tenant = Tenant(
+        id=TenantId(new_id("ten")), slug=slug, name=name, plan=plan, created_at=now, routes_revision=0
+    )
+    tx.add(tenant)
+    tx.add(LedgerHead(tenant_id=tenant.id, seq=0))
+    tx.flush()
+    tx.add(
+        ApiKey(
+            id=ApiKeyId(new_id("key")),
+            tenant_id=tenant.id,
+            name="owner",
+            subject="owner",
+            prefix=owner_key.prefix,
+            key_hash=owner_key.hash,
+            role=Role.OWNER,
+            created_at=now,
+        )
+    )
+    return tenant
+
+
+def _refuse(tx: Tx, slug: str, name: str, plan: str) -> Refusal | None:
+    if not _SLUG.fullmatch(slug):
+        message = f"slug {slug!r}: give 1 to 63 lower-case letters, digits and inner hyphens, as in acme-corp"
+        return Refusal(Code.INVALID, message, ("slug",))
+    if plan not in PLANS:
+        return Refusal(Code.INVALID, f"plan {plan!r}: give one of {', '.join(PLANS)}", ("plan",))
+    if tx.scalars(select(Tenant.id).where(Tenant.slug == slug)).first():
+        return Refusal(Code.TAKEN, f"slug {slug!r} is taken: choose another", ("slug",))
+    return refuse_text("name", name)
+
+
+def find_tenant(tx: Tx, slug_or_id: str) -> Tenant | None:
+    """A tenant by its slug or its id."""
+    return tx.scalars(
+        select(Tenant).where((Tenant.slug == slug_or_id) | (Tenant.id == slug_or_id))
+    ).one_or_none()

@@ -1,0 +1,107 @@
+"""Reading a ledger: pages in either direction, and what came after a cursor. Constant cost at any depth."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, select
+
+from app.rules.entries import event_filter
+from app.rules.ids import DelegationId, DispatchId, Instant, PairId, TenantId
+from app.store.engine import Tx
+from app.store.tables import LedgerEntry, LedgerHead
+
+#: Entries that a filter without an index looks at before it returns a short page.
+LOOKS_AT = 10_000
+_CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries: the first three have an index, the rest are looked for among `LOOKS_AT` entries at most."""
+
+    delegation_id: DelegationId | None = None
+    dispatch_id: DispatchId | None = None
+    pair_id: PairId | None = None
+    events: Sequence[str] | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    outcome: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Entries in the order they were read. `more` says whether there is anything further in that direction,
+    `reached` is the last seq looked at, from which to go on where the page is short.
+    """
+
+    entries: list[LedgerEntry]
+    more: bool
+    reached: int | None
+
+
+def page(
+    tx: Tx,
+    tenant_id: TenantId,
+    wanted: Wanted,
+    *,
+    limit: int,
+    after: int | None,
+    before: int | None,
+    backward: bool,
+) -> Found:
+    """At most `limit` entries strictly between the seqs, ascending, or descending where `backward`."""
+    matches = _filter(wanted)
+    found: list[LedgerEntry] = []
+    looked = 0
+    while looked < LOOKS_AT:
+        size = min(limit + 1 - len(found), _CHUNK) if matches is None else _CHUNK
+        rows = tx.scalars(_select(tenant_id, wanted, after, before, backward, size)).all()
+        looked += len(rows)
+        for row in rows:
+            if matches is None or matches(row):
+                if len(found) == limit:
+                    return Found(found, True, found[-1].seq if found else None)
+                found.append(row)
+        if len(rows) < size:
+            return Found(found, False, None)
+        if backward:
+            before = rows[-1].seq
+        else:
+            after = rows[-1].seq
+    return Found(found, True, before if backward else after)
+
+
+def _select(
+    tenant_id: TenantId, wanted: Wanted, after: int | None, before: int | None, backward: bool, size: int
+) -> Select[LedgerEntry]:
+    rows = select(LedgerEntry).where(LedgerEntry.tenant_id == tenant_id)
+    if wanted.delegation_id is not None:
+        rows = rows.where(LedgerEntry.delegation_id == wanted.delegation_id)
+    if wanted.dispatch_id is not None:
+        rows = rows.where(LedgerEntry.dispatch_id == wanted.dispatch_id)
+    if wanted.pair_id is not None:
+        rows = rows.where(LedgerEntry.pair_id == wanted.pair_id)
+    if after is not None:
+        rows = rows.where(LedgerEntry.seq > after)
+    if before is not None:
+        rows = rows.where(LedgerEntry.seq < before)
+    return rows.order_by(LedgerEntry.seq.desc() if backward else LedgerEntry.seq).limit(size)
+
+
+def _filter(wanted: Wanted) -> Callable[[LedgerEntry], bool] | None:
+    event = event_filter(wanted.events)
+    tests: list[Callable[[LedgerEntry], bool]] = []
+    if event is not None:
+        tests.append(lambda row: event(row.event))
+    if wanted.since is not None:
+        tests.append(lambda row: row.occurred_at >= (wanted.since or 0))
+    if wanted.until is not None:
+        tests.append(lambda row: row.occurred_at < (wanted.until or 0))
+    if wanted.outcome is not None:
+        tests.append(lambda row: f'"outcome":"{wanted.outcome}"' in row.body)
+    return (lambda row: all(test(row) for test in tests)) if tests else None
+
+
+def head(tx: Tx, tenant_id: TenantId) -> int:
+    """The seq of a tenant's last entry; 0 before the first."""
+    return tx.scalars(select(LedgerHead.seq).where(LedgerHead.tenant_id == tenant_id)).one_or_none() or 0
