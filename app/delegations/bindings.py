@@ -1,0 +1,189 @@
+"""Bindings and their scoped tokens: create, rotate, revoke."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from app.delegations.facts import party, to_both, to_one
+from app.delegations.read import find_binding_locked, find_locked, status_at
+from app.identity.callers import Caller
+from app.ledger.append import append
+from app.rules.entries import Event
+from app.rules.errors import Code, Refusal
+from app.rules.ids import DAY, SECOND, AgentId, BindingId, DelegationId, Instant, TokenId
+from app.rules.instants import rfc3339
+from app.rules.lifecycle import Party, Status
+from app.rules.permissions import Permission
+from app.rules.texts import LONGEST_TEXT, refuse_text
+from app.store.engine import Tx
+from app.store.keys import Minted, new_id
+from app.store.tables import Agent, Binding, Delegation, ScopedToken
+
+TOKEN_LIVES = 30 * DAY
+LONGEST_OVERLAP = 86_400  # seconds
+MOST_BINDINGS = 1_000  # of one delegation
+MOST_TOKENS = 10  # of one binding, in overlap at once
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A binding and its new scoped token."""
+
+    binding: Binding
+    token: ScopedToken
+    minted: Minted
+
+    def details(self) -> dict[str, object]:
+        """What the delegate's ledger says of it."""
+        return {
+            "bindingId": self.binding.id,
+            "tokenId": self.token.id,
+            "prefix": self.token.prefix,
+            "expiresAt": rfc3339(self.token.expires_at),
+        }
+
+
+def create_binding(
+    tx: Tx, caller: Caller, delegation_id: DelegationId, agent_id: AgentId, minted: Minted
+) -> Issued | Refusal:
+    """Binds one more agent of the delegate to an ACTIVE delegation."""
+    caller.require(Permission.BIND)
+    delegation = find_locked(tx, caller.tenant_id, delegation_id)
+    if delegation is None:
+        return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
+    if refusal := _refuse_binding(tx, caller, delegation, agent_id):
+        return refusal
+    now = tx.now()
+    binding = bind(tx, delegation, agent_id, now)
+    issued = issue(tx, delegation, binding, minted, now)
+    append(
+        tx,
+        [
+            *to_both(Event.BINDING_CREATED, delegation, caller, now, {"bindingId": binding.id}, agent_id),
+            to_one(Event.TOKEN_ISSUED, delegation, caller, now, issued.details(), agent_id),
+        ],
+    )
+    return issued
+
+
+def _refuse_binding(tx: Tx, caller: Caller, delegation: Delegation, agent_id: AgentId) -> Refusal | None:
+    if delegation.delegate_id != caller.tenant_id:
+        message = "delegationId: only the delegate binds agents to a delegation"
+        return Refusal(Code.WRONG_STATE, message, ("delegationId",))
+    if refusal := _refuse_inactive(tx, delegation, ("delegationId",)):
+        return refusal
+    mine = select(Agent.id).where(Agent.id == agent_id, Agent.tenant_id == caller.tenant_id)
+    if tx.scalars(mine).one_or_none() is None:
+        return Refusal(Code.NOT_FOUND, "agentId names no agent of your tenant", ("agentId",))
+    count = select(func.count()).where(Binding.delegation_id == delegation.id, Binding.revoked_at.is_(None))
+    if (tx.scalar(count) or 0) >= MOST_BINDINGS:
+        return Refusal(Code.LIMIT_REACHED, f"the delegation has {MOST_BINDINGS} bindings: revoke one first")
+    return None
+
+
+def rotate_token(
+    tx: Tx, caller: Caller, binding_id: BindingId, overlap: int, minted: Minted
+) -> Issued | Refusal:
+    """A new token for a binding; the old ones open nothing more after `overlap` seconds."""
+    caller.require(Permission.BIND)
+    if not 0 <= overlap <= LONGEST_OVERLAP:
+        message = f"overlapSeconds is {overlap}: give a number from 0 to {LONGEST_OVERLAP}"
+        return Refusal(Code.INVALID, message, ("overlapSeconds",))
+    found = find_binding_locked(tx, caller.tenant_id, binding_id)
+    if found is None or found[1].delegate_id != caller.tenant_id:
+        return Refusal(Code.NOT_FOUND, "bindingId names no binding of your tenant", ("bindingId",))
+    binding, delegation = found
+    if refusal := _refuse_dead(tx, binding, delegation):
+        return refusal
+    now = tx.now()
+    living = [token for token in tokens_of(tx, binding.id) if opens(token, now)]
+    if len(living) >= MOST_TOKENS:
+        return Refusal(
+            Code.LIMIT_REACHED, f"{MOST_TOKENS} tokens of this binding overlap: wait for one to end"
+        )
+    ends = Instant(now + overlap * SECOND)
+    for token in living:
+        token.rotated_at = ends if token.rotated_at is None else min(token.rotated_at, ends)
+    tx.facts.ended.update([delegation.id] if overlap == 0 else [])
+    issued = issue(tx, delegation, binding, minted, now)
+    details = {**issued.details(), "overlapSeconds": overlap}
+    append(
+        tx,
+        [to_one(Event.TOKEN_ROTATED, delegation, caller, now, details, binding.agent_id)],
+    )
+    return issued
+
+
+def revoke_binding(tx: Tx, caller: Caller, binding_id: BindingId, reason: str) -> Binding | Refusal:
+    """Ends one binding at once, by either party; a repeat answers like the first."""
+    if refusal := refuse_text("reason", reason, longest=LONGEST_TEXT):
+        return refusal
+    found = find_binding_locked(tx, caller.tenant_id, binding_id)
+    if found is None:
+        return Refusal(Code.NOT_FOUND, "bindingId names no binding that you can see", ("bindingId",))
+    binding, delegation = found
+    side = party(delegation, caller.tenant_id)
+    caller.require(Permission.BIND if side is Party.DELEGATE else Permission.END)
+    if binding.revoked_at is not None:
+        return binding
+    now = tx.now()
+    binding.revoked_at = now
+    tx.facts.ended.add(delegation.id)
+    details = {"bindingId": binding.id, "by": side.value, "reason": reason}
+    append(
+        tx,
+        to_both(Event.BINDING_REVOKED, delegation, caller, now, details, binding.agent_id),
+    )
+    return binding
+
+
+def bind(tx: Tx, delegation: Delegation, agent_id: AgentId, now: Instant) -> Binding:
+    """The row of a new binding."""
+    binding = Binding(
+        id=BindingId(new_id("bnd")), delegation_id=delegation.id, agent_id=agent_id, created_at=now
+    )
+    tx.add(binding)
+    tx.flush()
+    return binding
+
+
+def issue(tx: Tx, delegation: Delegation, binding: Binding, minted: Minted, now: Instant) -> Issued:
+    """The row of a new token: 30 days at most, and never past its delegation."""
+    token = ScopedToken(
+        id=TokenId(new_id("tok")),
+        binding_id=binding.id,
+        token_hash=minted.hash,
+        prefix=minted.prefix,
+        created_at=now,
+        expires_at=Instant(min(now + TOKEN_LIVES, delegation.expires_at)),
+    )
+    tx.add(token)
+    return Issued(binding, token, minted)
+
+
+def tokens_of(tx: Tx, binding_id: BindingId) -> list[ScopedToken]:
+    """The tokens of a binding, oldest first."""
+    return list(
+        tx.scalars(select(ScopedToken).where(ScopedToken.binding_id == binding_id).order_by(ScopedToken.id))
+    )
+
+
+def opens(token: ScopedToken, now: Instant) -> bool:
+    """Whether a token, by itself, still opens anything."""
+    return token.expires_at > now and (token.rotated_at is None or token.rotated_at > now)
+
+
+def _refuse_dead(tx: Tx, binding: Binding, delegation: Delegation) -> Refusal | None:
+    if refusal := _refuse_inactive(tx, delegation, ("bindingId",)):
+        return refusal
+    if binding.revoked_at is not None:
+        message = "bindingId: the binding is revoked and never comes back: create another"
+        return Refusal(Code.WRONG_STATE, message, ("bindingId",))
+    return None
+
+
+def _refuse_inactive(tx: Tx, delegation: Delegation, path: tuple[str, ...]) -> Refusal | None:
+    status = status_at(delegation, tx.now())
+    if status is Status.ACTIVE:
+        return None
+    return Refusal(Code.WRONG_STATE, f"{path[0]}: the delegation is {status}, not ACTIVE", path)

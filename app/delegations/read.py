@@ -1,0 +1,42 @@
+"""Which delegations a tenant can see, and in what state they are by the clock."""
+
+from sqlalchemy import ColumnElement, and_, or_, select
+
+from app.rules.ids import BindingId, DelegationId, Instant, TenantId
+from app.rules.lifecycle import Party, Status, standing
+from app.store.engine import Tx
+from app.store.tables import Binding, Delegation
+
+
+def visible_to(tenant_id: TenantId) -> ColumnElement[bool]:
+    """The delegator sees all of its own; the delegate sees a TOKEN offer only once it has used the token."""
+    known = or_(
+        Delegation.acceptance == "ADDRESSED",
+        Delegation.accepted_at.is_not(None),
+        Delegation.ended_by == Party.DELEGATE,
+    )
+    return or_(Delegation.delegator_id == tenant_id, and_(Delegation.delegate_id == tenant_id, known))
+
+
+def find(tx: Tx, tenant_id: TenantId, id: DelegationId) -> Delegation | None:
+    """A delegation that the tenant can see."""
+    return tx.scalars(select(Delegation).where(Delegation.id == id, visible_to(tenant_id))).one_or_none()
+
+
+def find_locked(tx: Tx, tenant_id: TenantId, id: DelegationId) -> Delegation | None:
+    """The same, locked first and read afterwards."""
+    tx.lock([id])
+    return find(tx, tenant_id, id)
+
+
+def find_binding_locked(tx: Tx, tenant_id: TenantId, id: BindingId) -> tuple[Binding, Delegation] | None:
+    """A binding of a delegation that the tenant can see, with that delegation locked."""
+    delegation_id = tx.scalars(select(Binding.delegation_id).where(Binding.id == id)).one_or_none()
+    if delegation_id is None or (delegation := find_locked(tx, tenant_id, delegation_id)) is None:
+        return None
+    return tx.scalars(select(Binding).where(Binding.id == id)).one(), delegation
+
+
+def status_at(delegation: Delegation, now: Instant) -> Status:
+    """The state by the clock."""
+    return standing(delegation.status, delegation.offer_expires_at, delegation.expires_at, now)

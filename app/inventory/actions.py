@@ -1,0 +1,128 @@
+"""Actions: what one scope allows on one upstream."""
+
+from collections.abc import Collection
+
+from sqlalchemy import func, select
+
+from app.identity.callers import Caller
+from app.inventory.upstreams import find_upstream, raise_routes
+from app.ledger.append import append, own
+from app.rules.entries import Event
+from app.rules.errors import Code, Refusal
+from app.rules.ids import ActionId, UpstreamId
+from app.rules.permissions import Permission
+from app.rules.routes import METHODS, Route, Unroutable, clash, parse_template
+from app.rules.scopes import is_scope
+from app.store.engine import Tx
+from app.store.keys import new_id
+from app.store.tables import Action, Upstream
+
+MOST_ACTIONS = 1_000  # of one tenant: all of them are matched in memory
+MOST_COST = 1_000_000
+
+
+def define_action(
+    tx: Tx,
+    caller: Caller,
+    upstream_id: UpstreamId,
+    *,
+    scope: str,
+    method: str | None,
+    path: str | None,
+    cost_units: int,
+    response_mode: str,
+    idempotent: bool,
+) -> Action | Refusal:
+    """A new action of an upstream of the caller's tenant."""
+    caller.require(Permission.UPSTREAMS)
+    raise_routes(tx, caller.tenant_id)
+    upstream = find_upstream(tx, caller, upstream_id)
+    if upstream is None:
+        return Refusal(Code.NOT_FOUND, "upstreamId names no upstream of your tenant", ("upstreamId",))
+    if refusal := _refuse(scope, method, cost_units, response_mode):
+        return refusal
+    assert method is not None
+    if refusal := _refuse_path(tx, upstream, method, path):
+        return refusal
+    assert path is not None
+    action = Action(
+        id=ActionId(new_id("act")),
+        tenant_id=caller.tenant_id,
+        upstream_id=upstream.id,
+        scope=scope,
+        method=method,
+        path=path,
+        cost_units=cost_units,
+        response_mode=response_mode,
+        idempotent=idempotent,
+        created_at=tx.now(),
+    )
+    tx.add(action)
+    details = {
+        "actionId": action.id,
+        "upstreamId": upstream.id,
+        "scope": scope,
+        "method": method,
+        "path": path,
+    }
+    append(tx, [own(Event.ACTION_DEFINED, caller.tenant_id, caller.subject, action.created_at, **details)])
+    return action
+
+
+def remove_action(tx: Tx, caller: Caller, action_id: ActionId) -> ActionId | Refusal:
+    """Takes an action away; nobody can perform it any more."""
+    caller.require(Permission.UPSTREAMS)
+    raise_routes(tx, caller.tenant_id)
+    mine = select(Action).where(Action.id == action_id, Action.tenant_id == caller.tenant_id)
+    action = tx.scalars(mine).one_or_none()
+    if action is None:
+        return Refusal(Code.NOT_FOUND, "actionId names no action of your tenant", ("actionId",))
+    tx.delete(action)
+    details = {"actionId": action.id, "upstreamId": action.upstream_id, "scope": action.scope}
+    append(tx, [own(Event.ACTION_REMOVED, caller.tenant_id, caller.subject, tx.now(), **details)])
+    return action.id
+
+
+def actions_of(tx: Tx, upstream_ids: Collection[UpstreamId]) -> list[Action]:
+    """The actions of these upstreams, oldest first."""
+    return list(tx.scalars(select(Action).where(Action.upstream_id.in_(upstream_ids)).order_by(Action.id)))
+
+
+def _refuse(scope: str, method: str | None, cost_units: int, response_mode: str) -> Refusal | None:
+    if not is_scope(scope):
+        message = f"scope {scope!r}: give resource:verb in lower case, as in receipts:write"
+        return Refusal(Code.INVALID, message, ("scope",))
+    if method not in METHODS:
+        return Refusal(Code.INVALID, f"method: give one of {', '.join(METHODS)}", ("method",))
+    if not 1 <= cost_units <= MOST_COST:
+        return Refusal(
+            Code.INVALID, f"costUnits is {cost_units}: give a number from 1 to {MOST_COST}", ("costUnits",)
+        )
+    if response_mode != "BUFFERED":
+        message = f"responseMode {response_mode} is not supported yet: use BUFFERED"
+        return Refusal(Code.NOT_SUPPORTED, message, ("responseMode",))
+    return None
+
+
+def _refuse_path(tx: Tx, upstream: Upstream, method: str, path: str | None) -> Refusal | None:
+    try:
+        segments = parse_template(path or "")
+    except Unroutable as why:
+        return Refusal(Code.INVALID, f"path {why}", ("path",))
+    mine = Action.tenant_id == upstream.tenant_id
+    if (tx.scalar(select(func.count()).select_from(Action).where(mine)) or 0) >= MOST_ACTIONS:
+        return Refusal(Code.LIMIT_REACHED, f"your tenant has {MOST_ACTIONS} actions: that is the most")
+    return clash(segments, [route(action, upstream.name) for action in actions_of(tx, [upstream.id])], method)
+
+
+def route(action: Action, upstream_name: str) -> Route:
+    """An action as the proxy matches it."""
+    return Route(
+        action_id=action.id,
+        upstream_name=upstream_name,
+        scope=action.scope,
+        method=action.method,
+        template=action.path,
+        segments=parse_template(action.path),
+        idempotent=action.idempotent,
+    )
