@@ -1,0 +1,1 @@
+"""Readers of the ledger that push what they read."""

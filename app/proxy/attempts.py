@@ -1,0 +1,138 @@
+"""What a dispatch is while it is on its way: asked for, admitted, answered, completed.
+
+Attempt ──admit──> Go ──send──> Completion ──complete──> Released
+           ├─────> No                          ├───────> Withheld
+           └─────> Replay                      └───────> Lost
+"""
+
+from dataclasses import dataclass, field
+
+from app.egress.outcomes import Outcome as Sent
+from app.identity.callers import Caller
+from app.proxy.destinations import Destination
+from app.rules.admission import Ask
+from app.rules.entries import Outcome
+from app.rules.errors import Code
+from app.rules.ids import AgentId, BindingId, DelegationId, DispatchId, Instant, TenantId, TokenId
+from app.rules.routes import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A caller's Idempotency-Key, and what it stands for: method, path, query and body."""
+
+    hash: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByToken:
+    """At the proxy: whoever holds the scoped token."""
+
+    token_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByCaller:
+    """By `dispatchAction`: an API key of the delegate, for one of its bindings."""
+
+    caller: Caller
+    binding_id: BindingId
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A request to perform an action. `path` is what would go on the wire, or what was asked where that is no path."""
+
+    id: DispatchId
+    by: ByToken | ByCaller
+    ask: Ask
+    upstream_name: str
+    method: str
+    path: str
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Admitted and committed: the one request may go out. All that its completion needs to know is here."""
+
+    attempt: Attempt
+    delegation_id: DelegationId
+    binding_id: BindingId
+    token_id: TokenId | None
+    delegator_id: TenantId
+    delegate_id: TenantId
+    agent_id: AgentId
+    terms_version: int
+    route: Route
+    destination: Destination
+    admitted_at: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class CapHit:
+    """A full window: when it ends, and how long that is from now."""
+
+    name: str
+    cap: int
+    window_seconds: int
+    resets_in: int
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """Not admitted, and nothing was sent. No `dispatch_id`: nothing was recorded, or it is nobody's business."""
+
+    code: Code
+    dispatch_id: DispatchId | None = None
+    cap: CapHit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The same request has ended already. `answer` is sealed, and there only for what was COMPLETED."""
+
+    dispatch_id: DispatchId
+    delegator_id: TenantId
+    outcome: Outcome
+    code: str | None
+    answer: str | None
+
+
+Admission = Go | No | Replay
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The right to it ended while it was under way, and we hung up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came of a Go. `kept` is the answer, sealed for replays, where there is a key and it is small enough."""
+
+    go: Go
+    sent: Sent | Aborted = field(repr=False)
+    kept: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Committed as COMPLETED: the answer may leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Committed as anything else: no answer leaves, and `code` says why."""
+
+    outcome: Outcome
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Not committed by us: no answer leaves, and it is, or will be, settled."""
+
+
+Completed = Released | Withheld | Lost

@@ -1,0 +1,156 @@
+"""Group commit: everything that waits is committed as one batch, and the next batch forms meanwhile.
+
+There is no timer: alone, an item is a batch of one. A batch that fails admits nothing and releases nothing; what it may
+have left behind is settled as soon as the store answers again (promise 6).
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from app.proxy.attempts import Admission, Attempt, Completed, Completion, Go, Lost
+from app.proxy.batch import Outcomes, commit
+from app.proxy.destinations import Destinations
+from app.proxy.settle import Doubt
+from app.rules.errors import Unavailable
+from app.rules.ids import BootId
+from app.store.engine import Facts, Store
+from app.telemetry import (
+    ADMISSION_SECONDS,
+    BATCH_SIZE,
+    COMPLETION_SECONDS,
+    LEDGER_APPEND_LAG_SECONDS,
+    QUEUE_DEPTH,
+    get_logger,
+)
+
+#: Admissions that may wait; one more is told to come back.
+QUEUE = 1024
+#: Items in one transaction: more would only make each of them wait longer.
+_BATCH = 512
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[T, R]):
+    item: T
+    done: "asyncio.Future[R]"
+    since: float
+
+
+class Committer:
+    """One per process. `run` is its loop; `doubtful` is told what a failed batch may have left behind."""
+
+    def __init__(
+        self, store: Store, boot_id: BootId, destinations: Destinations, doubtful: Callable[[Doubt], None]
+    ) -> None:
+        self._store = store
+        self._boot_id = boot_id
+        self._destinations = destinations
+        self._doubtful = doubtful
+        self._admissions: deque[_Waiting[Attempt, Admission]] = deque()
+        self._completions: deque[_Waiting[Completion, Completed]] = deque()
+        self._bell = asyncio.Event()
+
+    async def admit(self, attempt: Attempt) -> Admission:
+        """Waits for the commit that admits or refuses. Raises Unavailable where too many wait, or it failed."""
+        if len(self._admissions) >= QUEUE:
+            raise Unavailable("the gateway is at its limit: nothing was sent; try again")
+        waiting: _Waiting[Attempt, Admission] = _Waiting(
+            attempt, asyncio.get_running_loop().create_future(), time.perf_counter()
+        )
+        self._admissions.append(waiting)
+        self._bell.set()
+        return await waiting.done
+
+    async def complete(self, completion: Completion) -> Completed:
+        """Waits for the commit that releases or withholds. Never refused: it was admitted."""
+        waiting: _Waiting[Completion, Completed] = _Waiting(
+            completion, asyncio.get_running_loop().create_future(), time.perf_counter()
+        )
+        self._completions.append(waiting)
+        self._bell.set()
+        return await waiting.done
+
+    async def run(self) -> None:
+        """Commits batch after batch, for ever."""
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            while self._admissions or self._completions:
+                await self._batch(_take(self._completions), _take(self._admissions))
+
+    async def _batch(
+        self,
+        completions: list[_Waiting[Completion, Completed]],
+        admissions: list[_Waiting[Attempt, Admission]],
+    ) -> None:
+        QUEUE_DEPTH.set(len(self._admissions) + len(self._completions))
+        BATCH_SIZE.observe(len(completions) + len(admissions))
+        attempts = [each.item for each in admissions]
+        completing = [each.item for each in completions]
+        try:
+            outcomes = await self._store.commit(
+                commit(attempts, completing, self._boot_id, self._destinations)
+            )
+        except Exception:
+            log.exception("committer.batch_failed", admissions=len(admissions), completions=len(completions))
+            self._fail(completions, admissions)
+        else:
+            self._deliver(outcomes, completions, admissions)
+
+    def _deliver(
+        self,
+        outcomes: Outcomes,
+        completions: list[_Waiting[Completion, Completed]],
+        admissions: list[_Waiting[Attempt, Admission]],
+    ) -> None:
+        now = time.perf_counter()
+        for waiting, admission in zip(admissions, outcomes.admissions, strict=True):
+            ADMISSION_SECONDS.observe(now - waiting.since)
+            if waiting.done.done() and isinstance(admission, Go):
+                # Its caller was cancelled while it was admitted: nobody else will answer for it.
+                self._doubtful(Doubt(unsent=[waiting.item.id]))
+            _resolve(waiting.done, admission)
+        for waiting_too, completed in zip(completions, outcomes.completions, strict=True):
+            COMPLETION_SECONDS.observe(now - waiting_too.since)
+            LEDGER_APPEND_LAG_SECONDS.observe(now - waiting_too.since)
+            _resolve(waiting_too.done, completed)
+        self._store.on_commit(Facts(appended=outcomes.appended))
+
+    def _fail(
+        self,
+        completions: list[_Waiting[Completion, Completed]],
+        admissions: list[_Waiting[Attempt, Admission]],
+    ) -> None:
+        # COMMIT may have been carried out although its answer was lost: only the store can tell.
+        self._doubtful(
+            Doubt(
+                unsent=[each.item.id for each in admissions],
+                unfinished=[each.item.go.attempt.id for each in completions],
+            )
+        )
+        for waiting in admissions:
+            if not waiting.done.done():
+                waiting.done.set_exception(
+                    Unavailable("the request could not be recorded: nothing was sent; try again")
+                )
+        for waiting_too in completions:
+            _resolve(waiting_too.done, Lost())
+
+
+def _take(queue: deque[_Waiting[T, R]]) -> list[_Waiting[T, R]]:
+    taken = (queue.popleft() for _ in range(min(_BATCH, len(queue))))
+    return [waiting for waiting in taken if not waiting.done.done()]  # a cancelled caller asks for nothing
+
+
+def _resolve(future: "asyncio.Future[R]", result: R) -> None:
+    if not future.done():  # its caller may have been cancelled
+        future.set_result(result)

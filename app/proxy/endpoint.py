@@ -1,0 +1,155 @@
+"""`ANY /proxy/{upstream}/{path}`: from a socket to an attempt, and from a result back to it."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
+from starlette.types import Receive, Scope, Send
+
+from app.edge.address import client_ip
+from app.edge.body import Gone, Late, TooLarge, read_body
+from app.edge.problem import send_problem
+from app.proxy.answers import REFUSALS, Answered, Denied, limit_headers
+from app.proxy.attempts import Attempt, ByToken, Key
+from app.proxy.perform import FORWARDED, Content, Performer
+from app.rules.admission import Ask
+from app.rules.errors import Code, Unavailable
+from app.rules.ids import DispatchId
+from app.rules.paths import is_query, parse_path, wire_path
+from app.rules.routes import ByPath
+from app.rules.terms import LARGEST_REQUEST
+from app.rules.tokens import TokenKind, well_formed
+from app.settings import Network
+from app.store.keys import Keys, new_id
+
+PREFIX = "/proxy/"
+BODY_SECONDS = 30.0
+LONGEST_KEY = 255
+
+#: Beside our own headers, on whatever came from an upstream: a browser neither guesses its type nor runs it.
+_GUARDS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"sandbox"),
+    (b"cache-control", b"no-store"),
+)
+
+
+class Proxy:
+    """The ASGI application."""
+
+    def __init__(self, performer: Performer, keys: Keys, trusted_proxies: Sequence[Network]) -> None:
+        self._performer = performer
+        self._keys = keys
+        self._trusted = trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        token = _bearer(headers)
+        if token is None:
+            await _refuse(send, Denied(Code.TOKEN_INVALID))
+            return
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            await _refuse(send, Denied(Code.ENCODING_NOT_SUPPORTED))
+            return
+        body = await read_body(scope, receive, limit=LARGEST_REQUEST, seconds=BODY_SECONDS)
+        match body:
+            case Gone():
+                return
+            case Late():
+                await _refuse(send, Denied(Code.REQUEST_TIMEOUT))
+            case TooLarge():
+                await _refuse(send, Denied(Code.REQUEST_TOO_LARGE))
+            case bytes():
+                await self._perform(scope, headers, token, body, send)
+
+    async def _perform(
+        self, scope: Scope, headers: Mapping[bytes, bytes], token: str, body: bytes, send: Send
+    ) -> None:
+        key = headers.get(b"idempotency-key")
+        if key is not None and not 1 <= len(key) <= LONGEST_KEY:
+            detail = f"Idempotency-Key must have 1 to {LONGEST_KEY} characters."
+            await send_problem(send, 400, Code.BAD_USER_INPUT, detail)
+            return
+        query: bytes = scope["query_string"]
+        if not is_query(query):
+            detail = "The query string holds characters that RFC 3986 does not allow: percent-encode them."
+            await send_problem(send, 400, Code.BAD_USER_INPUT, detail)
+            return
+        attempt = self._attempt(scope, token, body, key)
+        content = Content(query.decode("ascii"), _forwarded(headers), body)
+        try:
+            result = await self._performer.perform(attempt, content)
+        except Unavailable as error:
+            await _refuse(send, Denied(Code.OVERLOADED), [(b"retry-after", b"%d" % error.retry_after)])
+            return
+        if isinstance(result, Answered):
+            await _answer(send, result)
+        else:
+            await _refuse(send, result)
+
+    def _attempt(self, scope: Scope, token: str, body: bytes, key: bytes | None) -> Attempt:
+        raw: bytes = scope["raw_path"][len(PREFIX) :]
+        upstream, slash, rest = raw.partition(b"/")
+        upstream_name = upstream.decode("ascii", "replace")
+        segments = parse_path(slash + rest)
+        method: str = scope["method"]
+        path = wire_path(segments) if segments else (slash + rest).decode("ascii", "backslashreplace")
+        return Attempt(
+            id=DispatchId(new_id("dsp")),
+            by=ByToken(self._keys.hash(token)),
+            ask=Ask(ByPath(upstream_name, method, segments), client_ip(scope, self._trusted), len(body)),
+            upstream_name=upstream_name,
+            method=method,
+            path=path,
+            key=self._key(key, method, raw, scope["query_string"], body) if key else None,
+        )
+
+    def _key(self, key: bytes, *request: str | bytes) -> Key:
+        return idempotency_key(self._keys, key.decode("latin-1"), *request)
+
+
+def idempotency_key(keys: Keys, key: str, *request: str | bytes) -> Key:
+    """A key and the fingerprint of what it stands for: method, path, query, body."""
+    digest = sha256()
+    for part in request:
+        raw = part.encode() if isinstance(part, str) else part
+        digest.update(len(raw).to_bytes(8) + raw)
+    return Key(keys.hash(key), digest.hexdigest())
+
+
+def _bearer(headers: Mapping[bytes, bytes]) -> str | None:
+    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    token = token.strip()
+    return token if kind.lower() == "bearer" and well_formed(TokenKind.LIVE, token) else None
+
+
+def _forwarded(headers: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
+    named = ((name.decode("latin-1"), value) for name, value in headers.items())
+    return tuple((name, value.decode("latin-1")) for name, value in named if name in FORWARDED)
+
+
+async def _answer(send: Send, answer: Answered) -> None:
+    headers = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in answer.headers]
+    headers += [*_GUARDS, (b"crossgrant-dispatch-id", answer.dispatch_id.encode())]
+    if answer.replayed:
+        headers.append((b"idempotency-replayed", b"true"))
+    if answer.status not in (204, 304):
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _refuse(send: Send, denied: Denied, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    status, detail = REFUSALS[denied.code]
+    extra = list(headers)
+    if status == 401:
+        extra.append((b"www-authenticate", b"Bearer"))
+    if denied.cap:
+        extra += [(name.encode(), value.encode()) for name, value in limit_headers(denied.cap)]
+    if denied.replayed:
+        extra.append((b"idempotency-replayed", b"true"))
+    if denied.dispatch_id:
+        extra.append((b"crossgrant-dispatch-id", denied.dispatch_id.encode()))
+    outcome = denied.outcome if denied.dispatch_id else None
+    await send_problem(
+        send, status, denied.code, detail, headers=extra, dispatchId=denied.dispatch_id, outcome=outcome
+    )

@@ -1,0 +1,58 @@
+"""What the proxy leaves to be done later: refusals that were only counted, and idempotency keys past their day."""
+
+from sqlalchemy import select
+
+from app.ledger.append import Draft, append, new_pair, pair
+from app.proxy.batch import KEY_LIVES
+from app.rules.entries import Event, Outcome
+from app.rules.ids import MINUTE, BindingId
+from app.store.engine import Tx
+from app.store.tables import Binding, Delegation, IdempotencyKey, RefusalCount
+
+_CHUNK = 500  # rows in one transaction
+
+
+def flush_refusals(tx: Tx) -> int:
+    """Writes one pair for each past minute's refusals beyond the first 60 of a binding and code (promise 6), and
+    drops the counts of past minutes. Returns how many counts it dropped.
+    """
+    past = RefusalCount.minute < tx.now() // MINUTE * MINUTE
+    tx.lock(tx.scalars(select(RefusalCount.delegation_id).where(past).limit(_CHUNK)))
+    counts = list(
+        tx.scalars(select(RefusalCount).where(past).order_by(RefusalCount.delegation_id).limit(_CHUNK))
+    )
+    drafts = [draft for count in counts if count.counted for draft in _drafts(tx, count)]
+    for count in counts:
+        tx.delete(count)
+    tx.flush()
+    if drafts:
+        append(tx, drafts)
+    return len(counts)
+
+
+def _drafts(tx: Tx, count: RefusalCount) -> tuple[Draft, Draft]:
+    delegation = tx.get_one(Delegation, count.delegation_id)
+    binding = tx.get_one(Binding, BindingId(count.binding_id))
+    draft = Draft(
+        event=Event.DENIED,
+        occurred_at=tx.now(),
+        tenant_id=delegation.delegate_id,
+        acting_tenant_id=delegation.delegate_id,
+        target_tenant_id=delegation.delegator_id,
+        pair_id=new_pair(),
+        delegation_id=delegation.id,
+        acting_agent_id=binding.agent_id,
+        outcome=Outcome.REFUSED,
+        code=count.code,
+        details={"bindingId": binding.id, "count": count.counted, "minute": count.minute},
+    )
+    return pair(draft, delegation.delegator_id)
+
+
+def purge_keys(tx: Tx) -> int:
+    """Drops idempotency keys past their day; returns how many."""
+    old = IdempotencyKey.created_at <= tx.now() - KEY_LIVES
+    keys = list(tx.scalars(select(IdempotencyKey).where(old).limit(_CHUNK).with_for_update(skip_locked=True)))
+    for key in keys:
+        tx.delete(key)
+    return len(keys)
