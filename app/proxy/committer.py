@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from app.proxy.attempts import Admission, Attempt, Completed, Completion, Go, Lost
 from app.proxy.batch import Outcomes, commit
 from app.proxy.destinations import Destinations
+from app.proxy.leads import Leads
 from app.proxy.settle import Doubt
 from app.rules.errors import Unavailable
 from app.rules.ids import BootId
@@ -54,6 +55,7 @@ class Committer:
         self._store = store
         self._boot_id = boot_id
         self._destinations = destinations
+        self._leads = Leads()
         self._doubtful = doubtful
         self._admissions: deque[_Waiting[Attempt, Admission]] = deque()
         self._completions: deque[_Waiting[Completion, Completed]] = deque()
@@ -98,7 +100,7 @@ class Committer:
         completing = [each.item for each in completions]
         try:
             outcomes = await self._store.commit(
-                commit(attempts, completing, self._boot_id, self._destinations)
+                commit(attempts, completing, self._boot_id, self._leads, self._destinations)
             )
         except Exception:
             log.exception("committer.batch_failed", admissions=len(admissions), completions=len(completions))

@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.edge.address import client_ip
 from app.edge.body import Gone, Late, TooLarge, read_body
-from app.edge.problem import send_problem
+from app.edge.problem import not_found, send_problem
 from app.proxy.answers import REFUSALS, Answered, Denied, limit_headers
 from app.proxy.attempts import Attempt, ByToken, Key
 from app.proxy.perform import FORWARDED, Content, Performer
@@ -22,6 +22,7 @@ from app.settings import Network
 from app.store.keys import Keys, new_id
 
 PREFIX = "/proxy/"
+_PREFIX = PREFIX.encode()
 BODY_SECONDS = 30.0
 LONGEST_KEY = 255
 
@@ -42,6 +43,9 @@ class Proxy:
         self._trusted = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["raw_path"].startswith(_PREFIX):  # `/%70roxy/…`: only the decoded path led here
+            await not_found(scope, send)
+            return
         headers = dict(scope["headers"])
         token = _bearer(headers)
         if token is None:
@@ -87,7 +91,7 @@ class Proxy:
             await _refuse(send, result)
 
     def _attempt(self, scope: Scope, token: str, body: bytes, key: bytes | None) -> Attempt:
-        raw: bytes = scope["raw_path"][len(PREFIX) :]
+        raw: bytes = scope["raw_path"][len(_PREFIX) :]
         upstream, slash, rest = raw.partition(b"/")
         upstream_name = upstream.decode("ascii", "replace")
         segments = parse_path(slash + rest)

@@ -3,7 +3,7 @@
 from sqlalchemy import select
 
 from app.ledger.append import Draft, append, new_pair, pair
-from app.proxy.batch import KEY_LIVES
+from app.proxy.evidence import KEY_LIVES
 from app.rules.entries import Event, Outcome
 from app.rules.ids import MINUTE, BindingId
 from app.store.engine import Tx

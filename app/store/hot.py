@@ -18,7 +18,7 @@ class Statement(NamedTuple):
     """One statement in both dialects; None where a store has no need of it."""
 
     sqlite: str | None
-    postgres: str
+    postgres: str | None
 
 
 class Step(NamedTuple):
@@ -54,11 +54,6 @@ def _rows(sql: str, **columns: str) -> Statement:
     )
 
 
-#: The database's clock in microseconds. SQLite's is its process's: the driver answers.
-NOW = Statement(
-    None, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint WHERE $1::text IS NOT NULL"
-)
-
 #: Where tokens lead, which never changes: read before the lock, to know what to lock.
 FIND = _in(
     "SELECT t.token_hash, t.id, t.binding_id, b.delegation_id FROM tokens t "
@@ -72,15 +67,27 @@ LOCK = Statement(
     "ORDER BY id FOR NO KEY UPDATE",
 )
 
-#: What a decision needs to know of a binding, read after the lock.
-EVIDENCE = _in(
-    "SELECT b.id, b.revoked_at, b.agent_id, d.id, d.status, d.delegator_id, d.delegate_id, d.offer_expires_at, "
-    "d.terms_version, t.scopes, t.constraints, a.scopes, o.routes_revision FROM bindings b "
+_EVIDENCE = (
+    "SELECT {now}, b.id, b.revoked_at, b.agent_id, d.id, d.status, d.delegator_id, d.delegate_id, d.offer_expires_at, "
+    "d.terms_version, t.scopes, t.constraints, a.scopes, o.routes_revision, k.id, k.expires_at, k.rotated_at, "
+    "k.last_used_at FROM bindings b "
     "JOIN delegations d ON d.id = b.delegation_id "
     "JOIN terms t ON t.delegation_id = d.id AND t.version = d.terms_version "
-    "JOIN agents a ON a.id = d.agent_id JOIN tenants o ON o.id = d.delegator_id WHERE b.id IN {list}"
+    "JOIN agents a ON a.id = d.agent_id JOIN tenants o ON o.id = d.delegator_id "
+    "LEFT JOIN tokens k ON k.binding_id = b.id AND k.id IN {tokens} WHERE b.id IN {bindings}"
 )
-TOKENS = _in("SELECT id, expires_at, rotated_at, last_used_at FROM tokens WHERE id IN {list}")
+#: The database's clock in microseconds, and what a decision needs to know of bindings and tokens. It starts when the
+#: locks are held, so clock and rows are read after them. Takes {"bindings": […], "tokens": […]}.
+EVIDENCE = Statement(
+    _EVIDENCE.format(
+        now="crossgrant_now()",
+        tokens="(SELECT value FROM json_each(?1, '$.tokens'))",
+        bindings="(SELECT value FROM json_each(?1, '$.bindings'))",
+    ),
+    _EVIDENCE.replace("IN {tokens}", "= ANY(ARRAY(SELECT json_array_elements_text($1::json -> 'tokens')))")
+    .replace("IN {bindings}", "= ANY(ARRAY(SELECT json_array_elements_text($1::json -> 'bindings')))")
+    .format(now="(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"),
+)
 ROUTES = _in(
     "SELECT a.tenant_id, a.id, u.name, a.scope, a.method, a.path, a.idempotent FROM actions a "
     "JOIN upstreams u ON u.id = a.upstream_id WHERE a.tenant_id IN {list}"
@@ -108,8 +115,8 @@ COUNT = _rows(
 )
 
 KEYS = _rows(
-    "SELECT k.binding_id, k.key_hash, k.fingerprint, k.dispatch_id, k.created_at, k.answer, d.outcome, d.code, "
-    "d.terms_version FROM {rows} JOIN idempotency_keys k ON k.binding_id = r.binding_id AND k.key_hash = r.key_hash "
+    "SELECT k.binding_id, k.key_hash, k.fingerprint, k.dispatch_id, k.created_at, k.answer, d.outcome, d.code "
+    "FROM {rows} JOIN idempotency_keys k ON k.binding_id = r.binding_id AND k.key_hash = r.key_hash "
     "JOIN dispatches d ON d.id = k.dispatch_id",
     binding_id="text",
     key_hash="text",
@@ -204,12 +211,8 @@ TOUCH = _rows(
 )
 
 _HEADS = "SELECT tenant_id, seq FROM ledger_heads WHERE tenant_id IN {list} ORDER BY tenant_id"
-HEADS = Statement(_in(_HEADS).sqlite, _in(_HEADS).postgres + " FOR UPDATE")
-ADVANCE = _rows(
-    "UPDATE ledger_heads SET seq = r.seq FROM {rows} WHERE ledger_heads.tenant_id = r.tenant_id",
-    tenant_id="text",
-    seq="bigint",
-)
+_LOCKED = _in(_HEADS)
+HEADS = Statement(_LOCKED.sqlite, f"{_LOCKED.postgres} FOR UPDATE")
 _ENTRY = {
     "tenant_id": "text",
     "seq": "bigint",
@@ -222,4 +225,22 @@ _ENTRY = {
     "body": "text",
     "leaf_hash": "text",
 }
-APPEND = _rows(f"INSERT INTO ledger ({', '.join(_ENTRY)}) SELECT {', '.join(_ENTRY)} FROM {{rows}}", **_ENTRY)
+_COLUMNS = ", ".join(_ENTRY)
+_APPEND = _rows(f"INSERT INTO ledger ({_COLUMNS}) SELECT {_COLUMNS} FROM {{rows}}", **_ENTRY)
+#: Appends numbered entries and moves the heads to the last of them; SQLite needs a second statement for that.
+APPEND = Statement(
+    _APPEND.sqlite,
+    "WITH r AS (SELECT * FROM json_to_recordset($1::json) AS r("
+    + ", ".join(f"{name} {kind}" for name, kind in _ENTRY.items())
+    + ")), moved AS (UPDATE ledger_heads h SET seq = l.seq "
+    "FROM (SELECT tenant_id, max(seq) AS seq FROM r GROUP BY tenant_id) l WHERE h.tenant_id = l.tenant_id) "
+    f"INSERT INTO ledger ({_COLUMNS}) SELECT {_COLUMNS} FROM r",
+)
+ADVANCE = Statement(
+    _rows(
+        "UPDATE ledger_heads SET seq = r.seq FROM {rows} WHERE ledger_heads.tenant_id = r.tenant_id",
+        tenant_id="text",
+        seq="bigint",
+    ).sqlite,
+    None,
+)

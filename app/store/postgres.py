@@ -117,6 +117,7 @@ async def _drive(driver: "asyncpg.Connection[Any]", batch: Batch[T]) -> T:
     try:
         step = next(batch)
         while True:
-            step = batch.send(await driver.fetch(step.statement.postgres, step.payload))
+            sql = step.statement.postgres
+            step = batch.send(await driver.fetch(sql, step.payload) if sql else [])
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # StopIteration.value has no type

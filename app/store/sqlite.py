@@ -17,10 +17,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from app.store.engine import Facts, P, Store, StoreError, T, Tx, wall_clock
-from app.store.hot import NOW, Batch, Rows, Step
+from app.store.hot import Batch, Rows, Step
 from app.store.migrations import upgrade
 
 _READERS = 3
+_CHECKPOINT = 8000  # pages of 4 KiB: a page that is written again and again goes to the database once
 _BUSY = 10  # seconds to wait for another process's write; the command line's are short
 
 
@@ -109,14 +110,14 @@ def _engine(path: Path, *, writes: bool, checkpoints: bool) -> Engine:
     def _connect(driver: sqlite3.Connection, _record: object) -> None:
         driver.isolation_level = None  # we say BEGIN ourselves: Python's own would begin too late
         driver.execute(f"PRAGMA busy_timeout={_BUSY * 1000}")
+        driver.create_function("crossgrant_now", 0, wall_clock)
         if writes:
             driver.execute("PRAGMA journal_mode=WAL")
             driver.execute("PRAGMA synchronous=FULL")
             driver.execute("PRAGMA foreign_keys=ON")
         else:
             driver.execute("PRAGMA query_only=ON")
-        if not (writes and checkpoints):
-            driver.execute("PRAGMA wal_autocheckpoint=0")
+        driver.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT if writes and checkpoints else 0}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -141,8 +142,6 @@ def _drive(driver: sqlite3.Connection, batch: Batch[T]) -> T:
 
 
 def _rows(driver: sqlite3.Connection, step: Step) -> Rows:
-    if step.statement is NOW:
-        return [(wall_clock(),)]
     if step.statement.sqlite is None:
         return []
     return driver.execute(step.statement.sqlite, (step.payload,)).fetchall()

@@ -370,8 +370,9 @@ class LedgerEntry(Row):
     __tablename__ = "ledger"
     __table_args__ = (
         Index(None, "tenant_id", "delegation_id", "seq"),
-        Index(None, "tenant_id", "dispatch_id", "seq"),
-        Index(None, "tenant_id", "pair_id"),
+        # Of one dispatch or pair there are two entries, one in each ledger: no need to sort them by tenant.
+        Index(None, "dispatch_id"),
+        Index(None, "pair_id"),
     )
 
     tenant_id: Mapped[ids.TenantId] = mapped_column(primary_key=True)

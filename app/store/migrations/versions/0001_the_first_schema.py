@@ -81,13 +81,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "seq", name="pk_ledger"),
         sa.UniqueConstraint("id", name="uq_ledger_id"),
     )
+    op.create_index("ix_ledger_dispatch_id", "ledger", ["dispatch_id"], unique=False)
+    op.create_index("ix_ledger_pair_id", "ledger", ["pair_id"], unique=False)
     op.create_index(
         "ix_ledger_tenant_id_delegation_id_seq", "ledger", ["tenant_id", "delegation_id", "seq"], unique=False
     )
-    op.create_index(
-        "ix_ledger_tenant_id_dispatch_id_seq", "ledger", ["tenant_id", "dispatch_id", "seq"], unique=False
-    )
-    op.create_index("ix_ledger_tenant_id_pair_id", "ledger", ["tenant_id", "pair_id"], unique=False)
 
     op.create_table(
         "ledger_heads",

@@ -1,0 +1,129 @@
+"""Admitting: from what a batch sees to a decision for each attempt, and to what the admitted ones reserve."""
+
+from dataclasses import dataclass
+
+from app.proxy.attempts import Admission, Attempt, ByCaller, CapHit, Go, No, Replay
+from app.proxy.evidence import Prior, Sight, Standing
+from app.proxy.leads import Lead
+from app.proxy.writes import Writes
+from app.rules.admission import CAP_CODES, Admitted, decide
+from app.rules.entries import Outcome
+from app.rules.errors import Code
+from app.rules.ids import MINUTE, SECOND
+from app.rules.windows import WindowKind
+
+_TOUCH = MINUTE  # how exact a token's lastUsedAt is
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refused attempt, still to be recorded. `scope` is what it would have needed, where that is known."""
+
+    attempt: Attempt
+    lead: Lead
+    standing: Standing
+    code: Code
+    scope: str | None
+    cap: CapHit | None
+
+
+def admit(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead | None) -> Admission | Refusal:
+    """Judges one attempt. No without a Refusal: it names nothing that there is, and nobody's ledger is told."""
+    standing = sight.standings.get(lead.binding_id) if lead else None
+    if lead is None or standing is None or not _owns(attempt, standing):
+        return No(Code.TOKEN_INVALID)
+    _touch(sight, writes, lead)
+    prior = sight.priors.get((lead.binding_id, attempt.key.hash)) if attempt.key else None
+    if prior:
+        again = _again(sight, attempt, lead, standing, prior)
+        if again is not None:
+            return again
+    return _anew(sight, writes, attempt, lead, standing)
+
+
+def _owns(attempt: Attempt, standing: Standing) -> bool:
+    return not isinstance(attempt.by, ByCaller) or attempt.by.caller.tenant_id == standing.delegate_id
+
+
+def _touch(sight: Sight, writes: Writes, lead: Lead) -> None:
+    if lead.token_id:
+        last = sight.tokens[lead.token_id].last_used_at
+        if last is None or last < sight.now - _TOUCH:
+            writes.touches[lead.token_id] = sight.now
+
+
+def _again(
+    sight: Sight, attempt: Attempt, lead: Lead, standing: Standing, prior: Prior
+) -> Replay | Refusal | None:
+    # A replay passes admission except caps; None: it is to be performed once more.
+    assert attempt.key is not None
+    routes = sight.catalogs[standing.delegator_id].routes
+    decision = decide(sight.evidence(standing, lead.token_id), attempt.ask, routes, None, sight.now)
+    if not isinstance(decision, Admitted):
+        return Refusal(attempt, lead, standing, decision.code, decision.scope, None)
+    scope = decision.route.scope
+    if prior.fingerprint != attempt.key.fingerprint:
+        return Refusal(attempt, lead, standing, Code.IDEMPOTENCY_KEY_REUSED, scope, None)
+    if prior.outcome is Outcome.PENDING:
+        return Refusal(attempt, lead, standing, Code.IDEMPOTENCY_IN_PROGRESS, scope, None)
+    if prior.outcome is not Outcome.COMPLETED and decision.route.idempotent:
+        return None
+    return Replay(prior.dispatch_id, standing.delegator_id, prior.outcome, prior.code, prior.answer)
+
+
+def _anew(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: Standing) -> Go | Refusal:
+    routes = sight.catalogs[standing.delegator_id].routes
+    used = {kind: sight.used[lead.delegation_id, kind] for kind in WindowKind}
+    decision = decide(sight.evidence(standing, lead.token_id), attempt.ask, routes, used, sight.now)
+    if not isinstance(decision, Admitted):
+        cap = _cap_hit(sight, standing, decision.code)
+        return Refusal(attempt, lead, standing, decision.code, decision.scope, cap)
+    route = decision.route
+    _reserve(sight, writes, lead)
+    writes.dispatch(attempt, standing, lead.token_id, route.scope, None, sight.now)
+    _claim(sight, writes, attempt, lead)
+    return Go(
+        attempt,
+        lead.delegation_id,
+        lead.binding_id,
+        lead.token_id,
+        standing.delegator_id,
+        standing.delegate_id,
+        standing.agent_id,
+        standing.terms.version,
+        route,
+        sight.catalogs[standing.delegator_id].upstreams[route.upstream_name],
+        sight.now,
+    )
+
+
+def _reserve(sight: Sight, writes: Writes, lead: Lead) -> None:
+    for window in sight.windows:
+        writes.windows[lead.delegation_id, window] += 1
+        sight.used[lead.delegation_id, window.kind] += 1
+
+
+def _claim(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead) -> None:
+    if attempt.key is None:
+        return
+    writes.claims.append(
+        {
+            "binding_id": lead.binding_id,
+            "key_hash": attempt.key.hash,
+            "fingerprint": attempt.key.fingerprint,
+            "dispatch_id": attempt.id,
+            "created_at": sight.now,
+        }
+    )
+    # The batch's next item with this key finds it claimed.
+    pending = Prior(attempt.key.fingerprint, attempt.id, Outcome.PENDING, None, None)
+    sight.priors[lead.binding_id, attempt.key.hash] = pending
+
+
+def _cap_hit(sight: Sight, standing: Standing, code: Code) -> CapHit | None:
+    for window in sight.windows:
+        cap = standing.terms.constraints.cap(window.kind)
+        if CAP_CODES[window.kind] is code and cap is not None:
+            length, left = (window.end - window.start) // SECOND, -(-(window.end - sight.now) // SECOND)
+            return CapHit(window.kind.lower(), cap, length, left)
+    return None

@@ -1,0 +1,87 @@
+"""Completing: what was admitted is judged again, recorded in both ledgers, and only then released."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.egress.outcomes import Answer, NotSent, Rejected
+from app.proxy.attempts import Aborted, Completed, Completion, Lost, Released, Withheld
+from app.proxy.evidence import Sight
+from app.proxy.records import action_entries
+from app.proxy.writes import Writes, row_of
+from app.rules.admission import still_holds
+from app.rules.entries import Outcome
+from app.rules.errors import Code
+from app.rules.windows import windows_at
+from app.store import hot
+from app.store.hot import Batch, step
+
+_Verdict = tuple[Outcome, Code | None]
+
+
+def complete(sight: Sight, writes: Writes, completions: Sequence[Completion]) -> Batch[list[Completed]]:
+    """Finishes what is still PENDING; of anything else, nothing is released."""
+    if not completions:
+        return []
+    verdicts = [_judge(sight, each) for each in completions]
+    rows = [_finish(sight, each, verdict) for each, verdict in zip(completions, verdicts, strict=True)]
+    finished = {row[0] for row in (yield step(hot.FINISH, rows))}
+    results: list[Completed] = []
+    for each, (outcome, code) in zip(completions, verdicts, strict=True):
+        if each.go.attempt.id not in finished:
+            results.append(Lost())
+            continue
+        _record(sight, writes, each, outcome, code)
+        results.append(Withheld(outcome, code) if code else Released())
+    return results
+
+
+def _judge(sight: Sight, completion: Completion) -> _Verdict:
+    go = completion.go
+    evidence = sight.evidence(sight.standings[go.binding_id], go.token_id)
+    ended = still_holds(evidence, go.route.scope, sight.now)
+    match completion.sent:
+        case Answer():
+            return (Outcome.WITHHELD, ended) if ended else (Outcome.COMPLETED, None)
+        case NotSent(code) | Rejected(code):
+            return Outcome.FAILED, code
+        case Aborted():
+            return Outcome.INDETERMINATE, ended or Code.UPSTREAM_BROKEN
+        case unknown:
+            return Outcome.INDETERMINATE, ended or unknown.code
+
+
+def _finish(sight: Sight, completion: Completion, verdict: _Verdict) -> dict[str, Any]:
+    return {
+        "id": completion.go.attempt.id,
+        "outcome": verdict[0],
+        "code": verdict[1],
+        "finished_at": sight.now,
+        "upstream_status": _status(completion),
+        "response_bytes": _size(completion),
+    }
+
+
+def _record(
+    sight: Sight, writes: Writes, completion: Completion, outcome: Outcome, code: Code | None
+) -> None:
+    go = completion.go
+    status, size = _status(completion), _size(completion)
+    writes.drafts.extend(action_entries(row_of(go), go.agent_id, outcome, code, sight.now, status, size))
+    if isinstance(completion.sent, NotSent):
+        # No byte went out: the reservation goes back to the windows that it came from (promise 3).
+        for window in windows_at(go.admitted_at):
+            writes.windows[go.delegation_id, window] -= 1
+    if go.attempt.key:
+        claim = {"binding_id": go.binding_id, "key_hash": go.attempt.key.hash, "dispatch_id": go.attempt.id}
+        if isinstance(completion.sent, NotSent):
+            writes.frees.append(claim)
+        elif outcome is Outcome.COMPLETED and completion.kept:
+            writes.keeps.append({**claim, "answer": completion.kept})
+
+
+def _status(completion: Completion) -> int | None:
+    return completion.sent.status if isinstance(completion.sent, Answer | Rejected) else None
+
+
+def _size(completion: Completion) -> int | None:
+    return len(completion.sent.body) if isinstance(completion.sent, Answer) else None

@@ -1,0 +1,117 @@
+"""What the decisions of a batch come to, written at its end: one statement for each kind of row."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.ledger.append import Draft, numbered
+from app.proxy.attempts import Attempt, ByCaller, Go
+from app.proxy.evidence import Standing
+from app.rules.entries import Outcome
+from app.rules.errors import Code
+from app.rules.ids import BootId, DelegationId, Instant, TenantId, TokenId
+from app.rules.windows import Window
+from app.store import hot
+from app.store.hot import Batch, step
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Writes:
+    """Collected while deciding."""
+
+    boot_id: BootId
+    dispatches: Rows = field(default_factory=list)
+    windows: Counter[tuple[DelegationId, Window]] = field(default_factory=Counter)
+    claims: Rows = field(default_factory=list)
+    frees: Rows = field(default_factory=list)
+    keeps: Rows = field(default_factory=list)
+    touches: dict[TokenId, Instant] = field(default_factory=dict)
+    drafts: list[Draft] = field(default_factory=list)
+
+    def dispatch(
+        self,
+        attempt: Attempt,
+        standing: Standing,
+        token_id: TokenId | None,
+        scope: str | None,
+        code: Code | None,
+        now: Instant,
+    ) -> dict[str, Any]:
+        """Adds the row of a dispatch: REFUSED where there is a code, else PENDING."""
+        row = {
+            "id": attempt.id,
+            "delegation_id": standing.delegation_id,
+            "binding_id": standing.binding_id,
+            "token_id": token_id,
+            "delegator_id": standing.delegator_id,
+            "delegate_id": standing.delegate_id,
+            "actor": actor(attempt),
+            "scope": scope,
+            "method": attempt.method,
+            "path": attempt.path,
+            "upstream_name": attempt.upstream_name,
+            "outcome": Outcome.REFUSED if code else Outcome.PENDING,
+            "code": code,
+            "terms_version": standing.terms.version,
+            "requested_at": now,
+            "finished_at": now if code else None,
+            "request_bytes": attempt.ask.request_bytes,
+            "boot_id": self.boot_id,
+        }
+        self.dispatches.append(row)
+        return row
+
+    def write(self) -> Batch[None]:
+        """Everything but the ledgers."""
+        windows = [
+            {"delegation_id": id, "kind": window.kind, "starts_at": window.start, "used": change}
+            for (id, window), change in self.windows.items()
+            if change
+        ]
+        for statement, rows in (
+            (hot.DISPATCH, self.dispatches),
+            (hot.COUNT, windows),
+            (hot.FREE, self.frees),
+            (hot.CLAIM, self.claims),
+            (hot.KEEP, self.keeps),
+            (hot.TOUCH, [{"id": id, "last_used_at": at} for id, at in self.touches.items()]),
+        ):
+            if rows:
+                yield step(statement, rows)
+
+    def append(self) -> Batch[set[TenantId]]:
+        """The ledgers, last in the order of locks. Returns whose moved."""
+        if not self.drafts:
+            return set()
+        tenants = sorted({draft.tenant_id for draft in self.drafts})
+        heads = {row[0]: row[1] for row in (yield step(hot.HEADS, tenants))}
+        rows, reached = numbered(self.drafts, heads)
+        yield step(hot.APPEND, rows)
+        yield step(hot.ADVANCE, [{"tenant_id": id, "seq": seq} for id, seq in reached.items()])
+        return set(tenants)
+
+
+def actor(attempt: Attempt) -> str | None:
+    """The subject who called `dispatchAction`; nobody at the proxy, where the agent acts by itself."""
+    return attempt.by.caller.subject if isinstance(attempt.by, ByCaller) else None
+
+
+def row_of(go: Go) -> dict[str, Any]:
+    """What of an admitted dispatch's row its entries tell."""
+    return {
+        "id": go.attempt.id,
+        "delegation_id": go.delegation_id,
+        "binding_id": go.binding_id,
+        "delegator_id": go.delegator_id,
+        "delegate_id": go.delegate_id,
+        "actor": actor(go.attempt),
+        "scope": go.route.scope,
+        "method": go.attempt.method,
+        "path": go.attempt.path,
+        "upstream_name": go.attempt.upstream_name,
+        "terms_version": go.terms_version,
+        "requested_at": go.admitted_at,
+        "request_bytes": go.attempt.ask.request_bytes,
+    }
