@@ -59,7 +59,7 @@ def create_binding(
     append(
         tx,
         [
-            *to_both(Event.BINDING_CREATED, delegation, caller, now, {"bindingId": binding.id}, agent_id),
+            to_both(Event.BINDING_CREATED, delegation, caller, now, {"bindingId": binding.id}, agent_id),
             to_one(Event.TOKEN_ISSUED, delegation, caller, now, issued.details(), agent_id),
         ],
     )
@@ -130,10 +130,7 @@ def revoke_binding(tx: Tx, caller: Caller, binding_id: BindingId, reason: str) -
     binding.revoked_at = now
     tx.facts.ended.add(delegation.id)
     details = {"bindingId": binding.id, "by": side.value, "reason": reason}
-    append(
-        tx,
-        to_both(Event.BINDING_REVOKED, delegation, caller, now, details, binding.agent_id),
-    )
+    append(tx, [to_both(Event.BINDING_REVOKED, delegation, caller, now, details, binding.agent_id)])
     return binding
 
 

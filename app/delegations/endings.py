@@ -9,7 +9,7 @@ from app.delegations.bindings import opens
 from app.delegations.facts import party, to_both
 from app.delegations.read import find_locked, status_at
 from app.identity.callers import Caller
-from app.ledger.append import append
+from app.ledger.append import Fact, append
 from app.rules.entries import Event, Outcome
 from app.rules.errors import Code, Refusal
 from app.rules.ids import DelegationId, Instant
@@ -59,7 +59,7 @@ def revoke(tx: Tx, caller: Caller, id: DelegationId, reason: str) -> Revoked | R
     receipt = _end(tx, delegation, status, side, now)
     delegation.end_reason, delegation.receipt = reason, _stored(receipt)
     details = {"by": side.value, "reason": reason, "inFlightAborted": receipt.in_flight_aborted}
-    append(tx, to_both(Event.REVOKED, delegation, caller, now, details))
+    append(tx, [to_both(Event.REVOKED, delegation, caller, now, details)])
     return Revoked(delegation, receipt)
 
 
@@ -110,18 +110,15 @@ def sweep(tx: Tx) -> int:
     tx.lock(ids)
     now = tx.now()
     rows = tx.scalars(select(Delegation).where(Delegation.id.in_(ids)).order_by(Delegation.id)).all()
-    drafts = [draft for delegation in rows for draft in _record(tx, delegation, now)]
-    if drafts:
-        append(tx, drafts)
-    return len(drafts)
+    due_now = [each for each in rows if status_at(each, now) is not each.status]
+    if due_now:
+        append(tx, [_record(tx, delegation, now) for delegation in due_now])
+    return len(due_now)
 
 
-def _record(tx: Tx, delegation: Delegation, now: Instant) -> tuple[Any, ...]:
-    if status_at(delegation, now) is delegation.status:
-        return ()
-    move, event = (
-        (Move.LAPSE, Event.LAPSED) if delegation.status is Status.PENDING else (Move.EXPIRE, Event.EXPIRED)
-    )
+def _record(tx: Tx, delegation: Delegation, now: Instant) -> Fact:
+    offered = delegation.status is Status.PENDING
+    move, event = (Move.LAPSE, Event.LAPSED) if offered else (Move.EXPIRE, Event.EXPIRED)
     status = step(delegation.status, move, Party.SYSTEM)
     assert status is not None, "the clock moves only what the table lets it move"
     receipt = _end(tx, delegation, status, Party.SYSTEM, now)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.identity.callers import Caller
-from app.ledger.append import Draft, new_pair, pair
+from app.ledger.append import Fact, Side
 from app.rules.entries import Event
 from app.rules.ids import AgentId, Instant, TenantId
 from app.rules.lifecycle import Party
@@ -17,12 +17,13 @@ def to_both(
     now: Instant,
     details: Mapping[str, object],
     acting_agent_id: AgentId | None = None,
-) -> tuple[Draft, ...]:
-    """The entries of a fact in both ledgers, or in the delegator's alone while the delegate knows of nothing."""
-    draft = to_one(event, delegation, caller, now, details, acting_agent_id)
-    if draft.tenant_id == delegation.delegator_id and not known_to_delegate(delegation):
-        return (draft,)
-    return pair(draft, counterparty(delegation, draft.tenant_id))
+) -> Fact:
+    """For both ledgers, or the delegator's alone while the delegate knows of nothing."""
+    fact = to_one(event, delegation, caller, now, details, acting_agent_id)
+    mine = fact.sides[0].tenant_id
+    if mine != delegation.delegator_id or known_to_delegate(delegation):
+        fact.sides = [*fact.sides, Side(counterparty(delegation, mine))]
+    return fact
 
 
 def to_one(
@@ -32,16 +33,14 @@ def to_one(
     now: Instant,
     details: Mapping[str, object],
     acting_agent_id: AgentId | None = None,
-) -> Draft:
-    """The entry in the caller's own ledger; the clock's goes to the delegator's."""
-    return Draft(
-        event=event,
-        occurred_at=now,
-        tenant_id=caller.tenant_id if caller else delegation.delegator_id,
+) -> Fact:
+    """For the caller's own ledger alone; what the clock does is told to the delegator first."""
+    return Fact(
+        event,
+        now,
         acting_tenant_id=delegation.delegate_id,
         target_tenant_id=delegation.delegator_id,
-        pair_id=new_pair(),
-        actor=caller.subject if caller else None,
+        sides=[Side(caller.tenant_id, caller.subject) if caller else Side(delegation.delegator_id)],
         delegation_id=delegation.id,
         acting_agent_id=acting_agent_id,
         details=details,

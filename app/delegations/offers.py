@@ -105,7 +105,7 @@ def offer(tx: Tx, caller: Caller, draft: OfferDraft, minted: Minted | None) -> D
     tx.flush()
     terms = _first_terms(delegation, draft, now)
     tx.add(terms)
-    append(tx, to_both(Event.OFFERED, delegation, caller, now, _offered(delegation, terms)))
+    append(tx, [to_both(Event.OFFERED, delegation, caller, now, _offered(delegation, terms))])
     return delegation
 
 
@@ -261,8 +261,8 @@ def _accept(
     append(
         tx,
         [
-            *to_both(Event.ACCEPTED, delegation, caller, now, {"termsHash": terms.hash}, agent.id),
-            *to_both(Event.BINDING_CREATED, delegation, caller, now, {"bindingId": binding.id}, agent.id),
+            to_both(Event.ACCEPTED, delegation, caller, now, {"termsHash": terms.hash}, agent.id),
+            to_both(Event.BINDING_CREATED, delegation, caller, now, {"bindingId": binding.id}, agent.id),
             to_one(Event.TOKEN_ISSUED, delegation, caller, now, issued.details(), agent.id),
         ],
     )
@@ -279,7 +279,7 @@ def decline(tx: Tx, caller: Caller, ref: OfferRef, reason: str | None) -> Delega
         return NOT_ACCEPTABLE
     delegation.status = _stepped(delegation, Move.DECLINE)
     delegation.ended_at, delegation.ended_by, delegation.end_reason = now, Party.DELEGATE, reason
-    append(tx, to_both(Event.DECLINED, delegation, caller, now, {"reason": reason}))
+    append(tx, [to_both(Event.DECLINED, delegation, caller, now, {"reason": reason})])
     return delegation
 
 

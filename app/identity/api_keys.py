@@ -4,7 +4,7 @@ from sqlalchemy import select
 
 from app.identity.callers import Caller
 from app.identity.tenants import find_tenant
-from app.ledger.append import Draft, append, own
+from app.ledger.append import Fact, append, own
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
 from app.rules.ids import ApiKeyId, Instant, TenantId
@@ -112,7 +112,7 @@ def _owns(key: ApiKey, now: Instant) -> bool:
     )
 
 
-def _entry(event: Event, key: ApiKey, actor: str, now: Instant) -> Draft:
+def _entry(event: Event, key: ApiKey, actor: str, now: Instant) -> Fact:
     details = {"apiKeyId": key.id, "name": key.name, "subject": key.subject, "role": key.role.value}
     return own(event, key.tenant_id, actor, now, **details)
 

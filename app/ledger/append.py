@@ -5,35 +5,40 @@ heads are locked in the order of their tenants' ids and numbered in the same tra
 commit order (promise 6).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from sqlalchemy import insert, select, update
 
 from app.rules.entries import Event, Outcome, canonical, leaf_hash
-from app.rules.ids import AgentId, DelegationId, DispatchId, Instant, PairId, TenantId
+from app.rules.ids import AgentId, DelegationId, DispatchId, Instant, TenantId
 from app.rules.instants import rfc3339
 from app.store.engine import Tx
 from app.store.keys import new_id
 from app.store.tables import LedgerEntry, LedgerHead
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An entry before it has a number.
+class Side(NamedTuple):
+    """A ledger in which a fact stands. `actor` is the subject who acted, and is named to their own tenant alone."""
+
+    tenant_id: TenantId
+    actor: str | None = None
+
+
+@dataclass(slots=True)  # not frozen: every dispatch makes one, and freezing triples what that costs
+class Fact:
+    """What happened, once; with its sides it becomes one entry in each of their ledgers, under one pair id.
 
     In what concerns a delegation the target tenant is the delegator and the acting tenant the delegate, whoever of
-    them moved; `actor` is the subject who did, and stands in the log of their own tenant alone.
+    them moved.
     """
 
     event: Event
     occurred_at: Instant
-    tenant_id: TenantId
     acting_tenant_id: TenantId
     target_tenant_id: TenantId
-    pair_id: PairId
-    actor: str | None = None
+    sides: Sequence[Side]
     delegation_id: DelegationId | None = None
     dispatch_id: DispatchId | None = None
     acting_agent_id: AgentId | None = None
@@ -43,77 +48,73 @@ class Draft:
     details: Mapping[str, object] = field(default_factory=dict)
 
 
-def own(event: Event, tenant_id: TenantId, actor: str, now: Instant, **details: object) -> Draft:
+def own(event: Event, tenant_id: TenantId, actor: str, now: Instant, **details: object) -> Fact:
     """A fact that concerns one tenant alone."""
-    return Draft(event, now, tenant_id, tenant_id, tenant_id, new_pair(), actor=actor, details=details)
+    return Fact(event, now, tenant_id, tenant_id, [Side(tenant_id, actor)], details=details)
 
 
-def pair(draft: Draft, other: TenantId) -> tuple[Draft, Draft]:
-    """A cross-tenant fact for both logs: as drafted for one, and without the user who acted for the other."""
-    return draft, replace(draft, tenant_id=other, actor=None)
-
-
-def new_pair() -> PairId:
-    """An id for one fact, in however many ledgers it stands."""
-    return PairId(new_id("par"))
-
-
-def append(tx: Tx, drafts: Iterable[Draft]) -> None:
-    """Appends entries to their tenants' ledgers. Call it last: it takes the last locks of the lock order."""
-    drafts = list(drafts)
-    tenants = sorted({draft.tenant_id for draft in drafts})
+def append(tx: Tx, facts: Iterable[Fact]) -> None:
+    """Appends facts to their ledgers. Call it last: it takes the last locks of the lock order."""
+    facts = list(facts)
+    tenants = ledgers(facts)
     heads = select(LedgerHead.tenant_id, LedgerHead.seq).where(LedgerHead.tenant_id.in_(tenants))
     locked = tx.execute(heads.order_by(LedgerHead.tenant_id).with_for_update()).all()
-    rows, reached = numbered(drafts, dict(locked))
+    rows, reached = numbered(facts, dict(locked))
     tx.execute(insert(LedgerEntry), rows)
     for tenant_id, seq in reached.items():
         tx.execute(update(LedgerHead).where(LedgerHead.tenant_id == tenant_id).values(seq=seq))
     tx.facts.appended.update(tenants)
 
 
+def ledgers(facts: Iterable[Fact]) -> list[TenantId]:
+    """Whose ledgers these facts stand in, in the order in which their heads are locked."""
+    return sorted({side.tenant_id for fact in facts for side in fact.sides})
+
+
 def numbered(
-    drafts: Iterable[Draft], heads: Mapping[TenantId, int]
+    facts: Iterable[Fact], heads: Mapping[TenantId, int]
 ) -> tuple[list[dict[str, Any]], dict[TenantId, int]]:
-    """The rows of these entries after the given heads, and the heads that follow them."""
+    """The rows of these facts after the given heads, and the heads that follow them."""
     reached = dict(heads)
     rows = []
-    for draft in drafts:
-        reached[draft.tenant_id] += 1
-        rows.append(_row(draft, reached[draft.tenant_id]))
+    for fact in facts:
+        pair_id = new_id("par")
+        shared = _shared(fact, pair_id)
+        for side in fact.sides:
+            reached[side.tenant_id] += 1
+            rows.append(_row(fact, shared, side, reached[side.tenant_id]))
     return rows, reached
 
 
-def _row(draft: Draft, seq: int) -> dict[str, Any]:
-    id = new_id("aud")
-    body = canonical(
-        {
-            "id": id,
-            "seq": seq,
-            "pairId": draft.pair_id,
-            "event": draft.event,
-            "occurredAt": rfc3339(draft.occurred_at),
-            "tenantId": draft.tenant_id,
-            "delegationId": draft.delegation_id,
-            "dispatchId": draft.dispatch_id,
-            "actingTenantId": draft.acting_tenant_id,
-            "targetTenantId": draft.target_tenant_id,
-            "actingAgentId": draft.acting_agent_id,
-            "actor": draft.actor,
-            "action": draft.action,
-            "outcome": draft.outcome,
-            "code": draft.code,
-            "details": draft.details,
-        }
-    )
+def _shared(fact: Fact, pair_id: str) -> dict[str, Any]:
     return {
-        "tenant_id": draft.tenant_id,
+        "pairId": pair_id,
+        "event": fact.event,
+        "occurredAt": rfc3339(fact.occurred_at),
+        "delegationId": fact.delegation_id,
+        "dispatchId": fact.dispatch_id,
+        "actingTenantId": fact.acting_tenant_id,
+        "targetTenantId": fact.target_tenant_id,
+        "actingAgentId": fact.acting_agent_id,
+        "action": fact.action,
+        "outcome": fact.outcome,
+        "code": fact.code,
+        "details": fact.details,
+    }
+
+
+def _row(fact: Fact, shared: dict[str, Any], side: Side, seq: int) -> dict[str, Any]:
+    id = new_id("aud")
+    body = canonical({**shared, "id": id, "seq": seq, "tenantId": side.tenant_id, "actor": side.actor})
+    return {
+        "tenant_id": side.tenant_id,
         "seq": seq,
         "id": id,
-        "pair_id": draft.pair_id,
-        "event": draft.event.value,
-        "occurred_at": draft.occurred_at,
-        "delegation_id": draft.delegation_id,
-        "dispatch_id": draft.dispatch_id,
+        "pair_id": shared["pairId"],
+        "event": fact.event,
+        "occurred_at": fact.occurred_at,
+        "delegation_id": fact.delegation_id,
+        "dispatch_id": fact.dispatch_id,
         "body": body.decode(),
         "leaf_hash": leaf_hash(body),
     }

@@ -5,7 +5,7 @@ Attempt ──admit──> Go ──send──> Completion ──complete──>
            └─────> Replay                      └───────> Lost
 """
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from app.egress.outcomes import Outcome as Sent
 from app.identity.callers import Caller
@@ -17,31 +17,27 @@ from app.rules.ids import AgentId, BindingId, DelegationId, DispatchId, Instant,
 from app.rules.routes import Route
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """A caller's Idempotency-Key, and what it stands for: method, path, query and body."""
 
     hash: str
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class ByToken:
+class ByToken(NamedTuple):
     """At the proxy: whoever holds the scoped token."""
 
     token_hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class ByCaller:
+class ByCaller(NamedTuple):
     """By `dispatchAction`: an API key of the delegate, for one of its bindings."""
 
     caller: Caller
     binding_id: BindingId
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A request to perform an action. `path` is what would go on the wire, or what was asked where that is no path."""
 
     id: DispatchId
@@ -53,8 +49,7 @@ class Attempt:
     key: Key | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Go:
+class Go(NamedTuple):
     """Admitted and committed: the one request may go out. All that its completion needs to know is here."""
 
     attempt: Attempt
@@ -70,8 +65,7 @@ class Go:
     admitted_at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class CapHit:
+class CapHit(NamedTuple):
     """A full window: when it ends, and how long that is from now."""
 
     name: str
@@ -80,8 +74,7 @@ class CapHit:
     resets_in: int
 
 
-@dataclass(frozen=True, slots=True)
-class No:
+class No(NamedTuple):
     """Not admitted, and nothing was sent. No `dispatch_id`: nothing was recorded, or it is nobody's business."""
 
     code: Code
@@ -89,8 +82,7 @@ class No:
     cap: CapHit | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(NamedTuple):
     """The same request has ended already. `answer` is sealed, and there only for what was COMPLETED."""
 
     dispatch_id: DispatchId
@@ -103,35 +95,30 @@ class Replay:
 Admission = Go | No | Replay
 
 
-@dataclass(frozen=True, slots=True)
-class Aborted:
+class Aborted(NamedTuple):
     """The right to it ended while it was under way, and we hung up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """What came of a Go. `kept` is the answer, sealed for replays, where there is a key and it is small enough."""
 
     go: Go
-    sent: Sent | Aborted = field(repr=False)
-    kept: str | None = field(default=None, repr=False)
+    sent: Sent | Aborted
+    kept: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(NamedTuple):
     """Committed as COMPLETED: the answer may leave."""
 
 
-@dataclass(frozen=True, slots=True)
-class Withheld:
+class Withheld(NamedTuple):
     """Committed as anything else: no answer leaves, and `code` says why."""
 
     outcome: Outcome
     code: Code
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(NamedTuple):
     """Not committed by us: no answer leaves, and it is, or will be, settled."""
 
 

@@ -39,7 +39,7 @@ R = TypeVar("R")
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting(Generic[T, R]):
     item: T
     done: "asyncio.Future[R]"

@@ -6,7 +6,7 @@ from typing import Any
 from app.egress.outcomes import Answer, NotSent, Rejected
 from app.proxy.attempts import Aborted, Completed, Completion, Lost, Released, Withheld
 from app.proxy.evidence import Sight
-from app.proxy.records import action_entries
+from app.proxy.records import action_fact
 from app.proxy.writes import Writes, row_of
 from app.rules.admission import still_holds
 from app.rules.entries import Outcome
@@ -66,7 +66,7 @@ def _record(
 ) -> None:
     go = completion.go
     status, size = _status(completion), _size(completion)
-    writes.drafts.extend(action_entries(row_of(go), go.agent_id, outcome, code, sight.now, status, size))
+    writes.facts.append(action_fact(row_of(go), go.agent_id, outcome, code, sight.now, status, size))
     if isinstance(completion.sent, NotSent):
         # No byte went out: the reservation goes back to the windows that it came from (promise 3).
         for window in windows_at(go.admitted_at):

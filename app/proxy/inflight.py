@@ -5,7 +5,6 @@ revocation whether or not anybody was told (promise 1).
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Iterable
 
 from sqlalchemy import select
@@ -21,7 +20,29 @@ from app.telemetry import IN_FLIGHT, get_logger
 
 log = get_logger()
 
-_Flights = dict[BindingId, set[asyncio.Timeout]]
+
+class Flight:
+    """One action under way, and how to call it off. What `asyncio.timeout` does, at a quarter of its price."""
+
+    __slots__ = ("_called_off", "_task")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._called_off = False
+
+    def call_off(self) -> None:
+        """Cancels the wait for the upstream, once."""
+        if not self._called_off and self._task is not None:
+            self._called_off = True
+            self._task.cancel()
+
+    def landed(self) -> bool:
+        """Whether a cancellation was ours alone; takes ours back."""
+        assert self._task is not None
+        return self._called_off and self._task.uncancel() == 0
+
+
+_Flights = dict[BindingId, set[Flight]]
 
 
 class Inflight:
@@ -29,28 +50,30 @@ class Inflight:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._flights: defaultdict[DelegationId, _Flights] = defaultdict(dict)
+        self._flights: dict[DelegationId, _Flights] = {}
         self._asking: set[asyncio.Future[None]] = set()  # the loop alone would let them be collected
 
     async def carry(self, go: Go, sending: Awaitable[Sent]) -> Sent | Aborted:
         """Waits for the upstream's answer, or for the right to it to end."""
-        deadline = asyncio.timeout(None)
-        flights = self._flights[go.delegation_id].setdefault(go.binding_id, set())
-        flights.add(deadline)
+        flight = Flight()
+        flights = self._flights.setdefault(go.delegation_id, {}).setdefault(go.binding_id, set())
+        flights.add(flight)
         IN_FLIGHT.inc()
         try:
-            async with deadline:
-                return await sending
-        except TimeoutError:
-            return Aborted()
+            sent = await sending
+        except asyncio.CancelledError:
+            if flight.landed():
+                return Aborted()
+            raise
         finally:
             IN_FLIGHT.dec()
-            self._landed(go, flights, deadline)
+            self._forget(go, flight)
+        return sent
 
-    def _landed(self, go: Go, flights: set[asyncio.Timeout], deadline: asyncio.Timeout) -> None:
-        flights.discard(deadline)
+    def _forget(self, go: Go, flight: Flight) -> None:
         by_binding = self._flights[go.delegation_id]
-        if not flights and by_binding.get(go.binding_id) is flights:
+        by_binding[go.binding_id].discard(flight)
+        if not by_binding[go.binding_id]:
             del by_binding[go.binding_id]
         if not by_binding:
             del self._flights[go.delegation_id]
@@ -76,13 +99,11 @@ class Inflight:
         except Exception:
             log.exception("inflight.poll_failed")  # the next poll asks again, and completions ask anyway
             return
-        now = asyncio.get_running_loop().time()
         for id in ids:
             for binding_id, flights in self._flights.get(id, {}).items():
                 if binding_id not in living:
-                    for deadline in flights:
-                        if not deadline.expired():
-                            deadline.reschedule(now)
+                    for flight in flights:
+                        flight.call_off()
 
 
 def _living(tx: Tx, ids: list[DelegationId]) -> set[BindingId]:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.ledger.append import Draft, new_pair, pair
+from app.ledger.append import Fact, Side
 from app.rules.entries import Event, Outcome
-from app.rules.ids import AgentId, DispatchId, Instant, TenantId
+from app.rules.ids import AgentId, Instant
 
 
-def action_entries(
+def action_fact(
     row: Mapping[str, Any],
     agent_id: AgentId,
     outcome: Outcome,
@@ -16,20 +16,20 @@ def action_entries(
     now: Instant,
     status: int | None,
     size: int | None,
-) -> tuple[Draft, Draft]:
-    """The `delegation.action` pair with which an admitted dispatch ends (promise 6). `row` is its Dispatch row."""
+) -> Fact:
+    """The `delegation.action` with which an admitted dispatch ends (promise 6). `row` is its Dispatch row."""
     details = {
         **_asked(row),
         "upstreamStatus": status,
         "responseBytes": size,
         "requestedAt": row["requested_at"],
     }
-    return _pair(Event.ACTION, row, agent_id, outcome, code, now, details)
+    return _fact(Event.ACTION, row, agent_id, outcome, code, now, details)
 
 
-def denied_entries(row: Mapping[str, Any], agent_id: AgentId, now: Instant) -> tuple[Draft, Draft]:
-    """The `delegation.denied` pair of a refused dispatch."""
-    return _pair(Event.DENIED, row, agent_id, Outcome.REFUSED, row["code"], now, _asked(row))
+def denied_fact(row: Mapping[str, Any], agent_id: AgentId, now: Instant) -> Fact:
+    """The `delegation.denied` of a refused dispatch."""
+    return _fact(Event.DENIED, row, agent_id, Outcome.REFUSED, row["code"], now, _asked(row))
 
 
 def _asked(row: Mapping[str, Any]) -> dict[str, object]:
@@ -43,7 +43,7 @@ def _asked(row: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _pair(
+def _fact(
     event: Event,
     row: Mapping[str, Any],
     agent_id: AgentId,
@@ -51,22 +51,19 @@ def _pair(
     code: str | None,
     now: Instant,
     details: Mapping[str, object],
-) -> tuple[Draft, Draft]:
-    delegate_id: TenantId = row["delegate_id"]
-    draft = Draft(
-        event=event,
-        occurred_at=now,
-        tenant_id=delegate_id,
+) -> Fact:
+    delegate_id, delegator_id = row["delegate_id"], row["delegator_id"]
+    return Fact(
+        event,
+        now,
         acting_tenant_id=delegate_id,
-        target_tenant_id=row["delegator_id"],
-        pair_id=new_pair(),
-        actor=row["actor"],
+        target_tenant_id=delegator_id,
+        sides=(Side(delegate_id, row["actor"]), Side(delegator_id)),
         delegation_id=row["delegation_id"],
-        dispatch_id=DispatchId(row["id"]),
+        dispatch_id=row["id"],
         acting_agent_id=agent_id,
         action=row["scope"],
         outcome=outcome,
         code=code,
         details=details,
     )
-    return pair(draft, row["delegator_id"])

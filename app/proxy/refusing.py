@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from app.proxy.admitting import Refusal
 from app.proxy.attempts import No
 from app.proxy.evidence import Sight
-from app.proxy.records import denied_entries
+from app.proxy.records import denied_fact
 from app.proxy.writes import Writes
 from app.rules.errors import Code
 from app.rules.ids import MINUTE, BindingId, DispatchId
@@ -55,7 +55,7 @@ def _record(sight: Sight, writes: Writes, refusal: Refusal) -> DispatchId | None
     row = writes.dispatch(
         refusal.attempt, refusal.standing, refusal.lead.token_id, refusal.scope, refusal.code, sight.now
     )
-    writes.drafts.extend(denied_entries(row, refusal.standing.agent_id, sight.now))
+    writes.facts.append(denied_fact(row, refusal.standing.agent_id, sight.now))
     # Who shows a dead token learns nothing, not even that it once lived: 401 is one answer.
     return None if refusal.code is Code.TOKEN_INVALID else refusal.attempt.id
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import func, select, update
 
-from app.ledger.append import Draft, append
-from app.proxy.records import action_entries
+from app.ledger.append import Fact, append
+from app.proxy.records import action_fact
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import AgentId, BootId, DispatchId
@@ -118,14 +118,14 @@ def settle(tx: Tx, ids: Iterable[DispatchId], outcome: Outcome, code: Code) -> i
         return 0
     now = tx.now()
     agents = _agents(tx, rows)
-    drafts: list[Draft] = []
+    facts: list[Fact] = []
     for row in rows:
         row.outcome, row.code, row.finished_at = outcome, code, now
-        drafts.extend(action_entries(vars(row), agents[row.binding_id], outcome, code, now, None, None))
+        facts.append(action_fact(vars(row), agents[row.binding_id], outcome, code, now, None, None))
         if outcome is Outcome.FAILED:
             _give_back(tx, row)
     tx.flush()
-    append(tx, drafts)
+    append(tx, facts)
     return len(rows)
 
 

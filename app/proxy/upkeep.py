@@ -2,10 +2,10 @@
 
 from sqlalchemy import select
 
-from app.ledger.append import Draft, append, new_pair, pair
+from app.ledger.append import Fact, Side, append
 from app.proxy.evidence import KEY_LIVES
 from app.rules.entries import Event, Outcome
-from app.rules.ids import MINUTE, BindingId
+from app.rules.ids import MINUTE
 from app.store.engine import Tx
 from app.store.tables import Binding, Delegation, IdempotencyKey, RefusalCount
 
@@ -21,32 +21,30 @@ def flush_refusals(tx: Tx) -> int:
     counts = list(
         tx.scalars(select(RefusalCount).where(past).order_by(RefusalCount.delegation_id).limit(_CHUNK))
     )
-    drafts = [draft for count in counts if count.counted for draft in _drafts(tx, count)]
+    facts = [_fact(tx, count) for count in counts if count.counted]
     for count in counts:
         tx.delete(count)
     tx.flush()
-    if drafts:
-        append(tx, drafts)
+    if facts:
+        append(tx, facts)
     return len(counts)
 
 
-def _drafts(tx: Tx, count: RefusalCount) -> tuple[Draft, Draft]:
+def _fact(tx: Tx, count: RefusalCount) -> Fact:
     delegation = tx.get_one(Delegation, count.delegation_id)
-    binding = tx.get_one(Binding, BindingId(count.binding_id))
-    draft = Draft(
-        event=Event.DENIED,
-        occurred_at=tx.now(),
-        tenant_id=delegation.delegate_id,
+    binding = tx.get_one(Binding, count.binding_id)
+    return Fact(
+        Event.DENIED,
+        tx.now(),
         acting_tenant_id=delegation.delegate_id,
         target_tenant_id=delegation.delegator_id,
-        pair_id=new_pair(),
+        sides=(Side(delegation.delegate_id), Side(delegation.delegator_id)),
         delegation_id=delegation.id,
         acting_agent_id=binding.agent_id,
         outcome=Outcome.REFUSED,
         code=count.code,
         details={"bindingId": binding.id, "count": count.counted, "minute": count.minute},
     )
-    return pair(draft, delegation.delegator_id)
 
 
 def purge_keys(tx: Tx) -> int:

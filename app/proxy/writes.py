@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.ledger.append import Draft, numbered
+from app.ledger.append import Fact, ledgers, numbered
 from app.proxy.attempts import Attempt, ByCaller, Go
 from app.proxy.evidence import Standing
 from app.rules.entries import Outcome
@@ -28,7 +28,7 @@ class Writes:
     frees: Rows = field(default_factory=list)
     keeps: Rows = field(default_factory=list)
     touches: dict[TokenId, Instant] = field(default_factory=dict)
-    drafts: list[Draft] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
 
     def dispatch(
         self,
@@ -83,11 +83,11 @@ class Writes:
 
     def append(self) -> Batch[set[TenantId]]:
         """The ledgers, last in the order of locks. Returns whose moved."""
-        if not self.drafts:
+        if not self.facts:
             return set()
-        tenants = sorted({draft.tenant_id for draft in self.drafts})
+        tenants = ledgers(self.facts)
         heads = {row[0]: row[1] for row in (yield step(hot.HEADS, tenants))}
-        rows, reached = numbered(self.drafts, heads)
+        rows, reached = numbered(self.facts, heads)
         yield step(hot.APPEND, rows)
         yield step(hot.ADVANCE, [{"tenant_id": id, "seq": seq} for id, seq in reached.items()])
         return set(tenants)

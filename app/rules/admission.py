@@ -5,7 +5,7 @@ Both get evidence that was read under the delegation's lock, and the clock as re
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.rules.errors import Code
 from app.rules.ids import Instant
@@ -15,8 +15,7 @@ from app.rules.terms import IPAddress, Terms
 from app.rules.windows import WindowKind
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a caller asks for."""
 
     target: Target
@@ -24,16 +23,14 @@ class Ask:
     request_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class TokenFacts:
+class TokenFacts(NamedTuple):
     """A scoped token as it stands."""
 
     expires_at: Instant
     rotated_at: Instant | None
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(NamedTuple):
     """What the decision sees, all of it read in one transaction. `token` is None for a caller with an API key."""
 
     status: Status
@@ -44,15 +41,13 @@ class Evidence:
     token: TokenFacts | None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(NamedTuple):
     """The action may be performed."""
 
     route: Route
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """The action may not be performed. `scope` is what it would have needed, where that is known."""
 
     code: Code

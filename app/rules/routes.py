@@ -7,6 +7,7 @@ one request the literal wins at the first segment where they differ; two that ne
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from app.rules.errors import Code, Refusal
 from app.rules.ids import ActionId
@@ -30,8 +31,7 @@ class Route:
     idempotent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ByPath:
+class ByPath(NamedTuple):
     """A request to the proxy. `segments` is None where the path was not a plain one."""
 
     upstream_name: str
@@ -39,8 +39,7 @@ class ByPath:
     segments: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ByScope:
+class ByScope(NamedTuple):
     """A `dispatchAction`. `action_id` is needed where the scope has several actions."""
 
     scope: str
