@@ -8,7 +8,7 @@ from sqlalchemy import select
 from app.delegations.read import visible_to
 from app.identity.callers import Caller
 from app.inventory.actions import route
-from app.proxy.attempts import Attempt, ByCaller, Key
+from app.proxy.attempts import Attempt, ByCaller
 from app.rules.admission import Ask
 from app.rules.errors import Code, Refusal
 from app.rules.ids import ActionId, BindingId, DispatchId
@@ -31,7 +31,6 @@ class ActionAsk:
     path_parameters: Mapping[str, str]
     address: IPAddress | None
     body: bytes = field(repr=False)
-    key: Key | None = None
 
 
 def attempt_action(tx: Tx, caller: Caller, ask: ActionAsk) -> Attempt | Refusal:
@@ -66,7 +65,6 @@ def attempt_action(tx: Tx, caller: Caller, ask: ActionAsk) -> Attempt | Refusal:
         upstream_name=found[0].upstream_name if found else "",
         method=found[0].method if found else "",
         path=wire_path(filled),
-        key=ask.key,
     )
 
 

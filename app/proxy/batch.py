@@ -44,7 +44,6 @@ def commit(
     refused = yield from refuse(sight, writes, [each for each in judged if isinstance(each, Refusal)])
     answers = iter(refused)
     admissions = [next(answers) if isinstance(each, Refusal) else each for each in judged]
-    completed = yield from complete(sight, writes, completions)
-    yield from writes.write()
-    appended = yield from writes.append()
+    completed = [complete(sight, writes, each) for each in completions]
+    appended = yield from writes.write()
     return Outcomes(admissions, completed, appended)

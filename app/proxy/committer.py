@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from app.proxy.attempts import Admission, Attempt, Completed, Completion, Go, Lost
@@ -19,6 +19,7 @@ from app.proxy.settle import Doubt
 from app.rules.errors import Unavailable
 from app.rules.ids import BootId
 from app.store.engine import Facts, Store
+from app.store.hot import Batch
 from app.telemetry import (
     ADMISSION_SECONDS,
     BATCH_SIZE,
@@ -44,6 +45,14 @@ class _Waiting(Generic[T, R]):
     item: T
     done: "asyncio.Future[R]"
     since: float
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a batch took from the queues when it began."""
+
+    admissions: list[_Waiting[Attempt, Admission]] = field(default_factory=list)
+    completions: list[_Waiting[Completion, Completed]] = field(default_factory=list)
 
 
 class Committer:
@@ -82,70 +91,70 @@ class Committer:
         return await waiting.done
 
     async def run(self) -> None:
-        """Commits batch after batch, for ever."""
+        """Commits batch after batch, for ever: one under way, and one asked for that takes what waits by then."""
+        await asyncio.gather(self._commit_waiting(), self._commit_waiting())
+
+    async def _commit_waiting(self) -> None:
         while True:
             await self._bell.wait()
             self._bell.clear()
-            while self._admissions or self._completions:
-                await self._batch(_take(self._completions), _take(self._admissions))
+            await self._batch(_Taken())
 
-    async def _batch(
-        self,
-        completions: list[_Waiting[Completion, Completed]],
-        admissions: list[_Waiting[Attempt, Admission]],
-    ) -> None:
-        QUEUE_DEPTH.set(len(self._admissions) + len(self._completions))
-        BATCH_SIZE.observe(len(completions) + len(admissions))
-        attempts = [each.item for each in admissions]
-        completing = [each.item for each in completions]
+    async def _batch(self, taken: _Taken) -> None:
         try:
-            outcomes = await self._store.commit(
-                commit(attempts, completing, self._boot_id, self._leads, self._destinations)
-            )
+            outcomes = await self._store.commit(lambda: self._begin(taken))
         except Exception:
-            log.exception("committer.batch_failed", admissions=len(admissions), completions=len(completions))
-            self._fail(completions, admissions)
+            log.exception(
+                "committer.batch_failed", admissions=len(taken.admissions), completions=len(taken.completions)
+            )
+            self._fail(taken)
         else:
-            self._deliver(outcomes, completions, admissions)
+            self._deliver(outcomes, taken)
 
-    def _deliver(
-        self,
-        outcomes: Outcomes,
-        completions: list[_Waiting[Completion, Completed]],
-        admissions: list[_Waiting[Attempt, Admission]],
-    ) -> None:
+    def _begin(self, taken: _Taken) -> Batch[Outcomes]:
+        # On the store's thread. Nobody else takes from the queues while it runs, so their ends are safe to take from.
+        taken.completions = _take(self._completions)
+        taken.admissions = _take(self._admissions)
+        return commit(
+            [each.item for each in taken.admissions],
+            [each.item for each in taken.completions],
+            self._boot_id,
+            self._leads,
+            self._destinations,
+        )
+
+    def _deliver(self, outcomes: Outcomes, taken: _Taken) -> None:
         now = time.perf_counter()
-        for waiting, admission in zip(admissions, outcomes.admissions, strict=True):
+        for waiting, admission in zip(taken.admissions, outcomes.admissions, strict=True):
             ADMISSION_SECONDS.observe(now - waiting.since)
             if waiting.done.done() and isinstance(admission, Go):
                 # Its caller was cancelled while it was admitted: nobody else will answer for it.
                 self._doubtful(Doubt(unsent=[waiting.item.id]))
             _resolve(waiting.done, admission)
-        for waiting_too, completed in zip(completions, outcomes.completions, strict=True):
-            COMPLETION_SECONDS.observe(now - waiting_too.since)
-            LEDGER_APPEND_LAG_SECONDS.observe(now - waiting_too.since)
-            _resolve(waiting_too.done, completed)
+        for completing, completed in zip(taken.completions, outcomes.completions, strict=True):
+            COMPLETION_SECONDS.observe(now - completing.since)
+            _resolve(completing.done, completed)
+        QUEUE_DEPTH.set(len(self._admissions) + len(self._completions))
+        BATCH_SIZE.observe(len(taken.admissions) + len(taken.completions))
+        if taken.completions:
+            LEDGER_APPEND_LAG_SECONDS.observe(now - taken.completions[0].since)
         self._store.on_commit(Facts(appended=outcomes.appended))
 
-    def _fail(
-        self,
-        completions: list[_Waiting[Completion, Completed]],
-        admissions: list[_Waiting[Attempt, Admission]],
-    ) -> None:
+    def _fail(self, taken: _Taken) -> None:
         # COMMIT may have been carried out although its answer was lost: only the store can tell.
         self._doubtful(
             Doubt(
-                unsent=[each.item.id for each in admissions],
-                unfinished=[each.item.go.attempt.id for each in completions],
+                unsent=[each.item.id for each in taken.admissions],
+                unfinished=[each.item.go.attempt.id for each in taken.completions],
             )
         )
-        for waiting in admissions:
+        for waiting in taken.admissions:
             if not waiting.done.done():
                 waiting.done.set_exception(
                     Unavailable("the request could not be recorded: nothing was sent; try again")
                 )
-        for waiting_too in completions:
-            _resolve(waiting_too.done, Lost())
+        for completing in taken.completions:
+            _resolve(completing.done, Lost())
 
 
 def _take(queue: deque[_Waiting[T, R]]) -> list[_Waiting[T, R]]:

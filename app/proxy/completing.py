@@ -1,8 +1,5 @@
 """Completing: what was admitted is judged again, recorded in both ledgers, and only then released."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from app.egress.outcomes import Answer, NotSent, Rejected
 from app.proxy.attempts import Aborted, Completed, Completion, Lost, Released, Withheld
 from app.proxy.evidence import Sight
@@ -12,27 +9,17 @@ from app.rules.admission import still_holds
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.windows import windows_at
-from app.store import hot
-from app.store.hot import Batch, step
 
 _Verdict = tuple[Outcome, Code | None]
 
 
-def complete(sight: Sight, writes: Writes, completions: Sequence[Completion]) -> Batch[list[Completed]]:
+def complete(sight: Sight, writes: Writes, completion: Completion) -> Completed:
     """Finishes what is still PENDING; of anything else, nothing is released."""
-    if not completions:
-        return []
-    verdicts = [_judge(sight, each) for each in completions]
-    rows = [_finish(sight, each, verdict) for each, verdict in zip(completions, verdicts, strict=True)]
-    finished = {row[0] for row in (yield step(hot.FINISH, rows))}
-    results: list[Completed] = []
-    for each, (outcome, code) in zip(completions, verdicts, strict=True):
-        if each.go.attempt.id not in finished:
-            results.append(Lost())
-            continue
-        _record(sight, writes, each, outcome, code)
-        results.append(Withheld(outcome, code) if code else Released())
-    return results
+    if completion.go.attempt.id not in sight.pending:
+        return Lost()
+    outcome, code = _judge(sight, completion)
+    _record(sight, writes, completion, outcome, code)
+    return Withheld(outcome, code) if code else Released()
 
 
 def _judge(sight: Sight, completion: Completion) -> _Verdict:
@@ -50,22 +37,21 @@ def _judge(sight: Sight, completion: Completion) -> _Verdict:
             return Outcome.INDETERMINATE, ended or unknown.code
 
 
-def _finish(sight: Sight, completion: Completion, verdict: _Verdict) -> dict[str, Any]:
-    return {
-        "id": completion.go.attempt.id,
-        "outcome": verdict[0],
-        "code": verdict[1],
-        "finished_at": sight.now,
-        "upstream_status": _status(completion),
-        "response_bytes": _size(completion),
-    }
-
-
 def _record(
     sight: Sight, writes: Writes, completion: Completion, outcome: Outcome, code: Code | None
 ) -> None:
     go = completion.go
     status, size = _status(completion), _size(completion)
+    writes.finished.append(
+        {
+            "id": go.attempt.id,
+            "outcome": outcome,
+            "code": code,
+            "finished_at": sight.now,
+            "upstream_status": status,
+            "response_bytes": size,
+        }
+    )
     writes.facts.append(action_fact(row_of(go), go.agent_id, outcome, code, sight.now, status, size))
     if isinstance(completion.sent, NotSent):
         # No byte went out: the reservation goes back to the windows that it came from (promise 3).

@@ -1,7 +1,7 @@
 """What a batch sees: the bindings, tokens, windows and idempotency keys of its items, read under its locks."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,12 +13,13 @@ from app.proxy.destinations import Catalog, Destinations
 from app.proxy.leads import Lead
 from app.rules.admission import Evidence, TokenFacts
 from app.rules.entries import Outcome
-from app.rules.ids import DAY, AgentId, BindingId, DelegationId, DispatchId, Instant, TenantId, TokenId
+from app.rules.ids import DAY, HOUR, AgentId, BindingId, DelegationId, DispatchId, Instant, TenantId, TokenId
 from app.rules.lifecycle import Status
 from app.rules.terms import Terms
 from app.rules.windows import Window, WindowKind, windows_at
 from app.store import hot
-from app.store.hot import Batch, step
+from app.store.engine import wall_clock
+from app.store.hot import Batch, Lock, step
 
 KEY_LIVES = DAY
 _NEVER = Instant(0)  # the clock of a batch that found nothing, and so judges nothing
@@ -71,6 +72,7 @@ class Sight:
     catalogs: dict[TenantId, Catalog] = field(default_factory=dict)
     used: Counter[tuple[DelegationId, WindowKind]] = field(default_factory=Counter)
     priors: dict[tuple[BindingId, str], Prior] = field(default_factory=dict)
+    pending: set[DispatchId] = field(default_factory=set)
 
     def evidence(self, standing: Standing, token_id: TokenId | None) -> Evidence:
         """What a decision about this binding and token sees."""
@@ -93,69 +95,76 @@ def look(
     """Locks the delegations, in the order of their ids, and reads what they and theirs are."""
     known = [each for each in leads if each]
     concerned: list[Lead | Go] = [*known, *(each.go for each in completions)]
-    yield from _lock({each.delegation_id for each in concerned})
-    sight = Sight()
-    bindings = sorted({each.binding_id for each in concerned})
-    tokens = sorted({each.token_id for each in concerned if each.token_id})
-    for row in (yield step(hot.EVIDENCE, {"bindings": bindings, "tokens": tokens})):
-        _see(sight, row)
+    if not concerned:
+        return Sight()
+    yield Lock(sorted({each.delegation_id for each in concerned}))
+    since = _since()
+    rows = yield step(
+        hot.SEE,
+        list({each.binding_id for each in concerned}),
+        list({each.token_id for each in concerned if each.token_id}),
+        [each.go.attempt.id for each in completions],
+        [
+            {"delegation_id": id, "kind": kind, "since": start}
+            for id in {each.delegation_id for each in known}
+            for kind, start in since.items()
+        ],
+        [
+            {"binding_id": lead.binding_id, "key_hash": attempt.key.hash}
+            for attempt, lead in zip(attempts, leads, strict=True)
+            if attempt.key and lead
+        ],
+    )
+    sight = _seen(rows[0], since)
     if known:
         revisions = {each.delegator_id: each.routes_revision for each in sight.standings.values()}
         sight.catalogs = yield from destinations.learn(revisions)
-        yield from _read_windows(sight, {each.delegation_id for each in known})
-        yield from _read_priors(sight, attempts, leads)
     return sight
 
 
-def _lock(delegations: Iterable[DelegationId]) -> Batch[None]:
-    yield step(hot.LOCK, sorted(delegations))
+def _since() -> dict[WindowKind, Instant]:
+    # Windows are named before the database's clock is known: by our own, with an hour to spare on either side.
+    return {window.kind: window.start for window in windows_at(Instant(wall_clock() - HOUR))}
 
 
-def _see(sight: Sight, row: Sequence[Any]) -> None:
-    if not sight.windows:
-        sight.now = Instant(row[0])
-        sight.windows = windows_at(sight.now)
-    sight.standings[row[1]] = Standing(
-        binding_id=row[1],
-        revoked=row[2] is not None,
-        agent_id=row[3],
-        delegation_id=row[4],
-        status=Status(row[5]),
-        delegator_id=row[6],
-        delegate_id=row[7],
-        offer_expires_at=row[8],
-        terms=_terms(row[9], row[10], row[11]),
-        agent_scopes=_scopes(row[12]),
-        routes_revision=row[13],
+def _seen(row: Sequence[Any], since: Mapping[WindowKind, Instant]) -> Sight:
+    now = Instant(row[0])
+    windows = windows_at(now)
+    if any(window.start < since[window.kind] for window in windows):
+        raise RuntimeError("the database's clock is more than an hour behind this machine's: set one of them")
+    standings, tokens, used, priors, pending = (orjson.loads(column or "[]") for column in row[1:])
+    starts = {window.kind: window.start for window in windows}
+    return Sight(
+        now,
+        windows,
+        {each[0]: _standing(each) for each in standings},
+        {id: Token(TokenFacts(expires_at, rotated_at), last) for id, expires_at, rotated_at, last in tokens},
+        used=Counter(
+            {(id, WindowKind(kind)): count for id, kind, start, count in used if starts[kind] == start}
+        ),
+        priors={(each[0], each[1]): _prior(each) for each in priors if each[4] > now - KEY_LIVES},
+        pending=set(pending),
     )
-    if row[14] is not None:
-        sight.tokens[row[14]] = Token(TokenFacts(row[15], row[16]), row[17])
 
 
-def _read_windows(sight: Sight, delegations: Iterable[DelegationId]) -> Batch[None]:
-    wanted = [
-        {"delegation_id": id, "kind": window.kind, "starts_at": window.start}
-        for id in delegations
-        for window in sight.windows
-    ]
-    for row in (yield step(hot.WINDOWS, wanted)):
-        sight.used[row[0], WindowKind(row[1])] = row[2]
+def _standing(row: Sequence[Any]) -> Standing:
+    return Standing(
+        binding_id=row[0],
+        revoked=row[1] is not None,
+        agent_id=row[2],
+        delegation_id=row[3],
+        status=Status(row[4]),
+        delegator_id=row[5],
+        delegate_id=row[6],
+        offer_expires_at=row[7],
+        terms=_terms(row[8], row[9], row[10]),
+        agent_scopes=_scopes(row[11]),
+        routes_revision=row[12],
+    )
 
 
-def _read_priors(sight: Sight, attempts: Sequence[Attempt], leads: Sequence[Lead | None]) -> Batch[None]:
-    wanted = [
-        {"binding_id": lead.binding_id, "key_hash": attempt.key.hash}
-        for attempt, lead in zip(attempts, leads, strict=True)
-        if attempt.key and lead
-    ]
-    if not wanted:
-        return
-    for binding_id, key_hash, fingerprint, dispatch_id, created_at, answer, outcome, code in (
-        yield step(hot.KEYS, wanted)
-    ):
-        if created_at > sight.now - KEY_LIVES:
-            prior = Prior(fingerprint, dispatch_id, Outcome(outcome), code, answer)
-            sight.priors[binding_id, key_hash] = prior
+def _prior(row: Sequence[Any]) -> Prior:
+    return Prior(row[2], row[3], Outcome(row[6]), row[7], row[5])
 
 
 # Parsing what was read, not remembering what was decided: the texts come from the transaction each time.

@@ -12,7 +12,7 @@ from app.rules.errors import Code
 from app.rules.ids import BootId, DelegationId, Instant, TenantId, TokenId
 from app.rules.windows import Window
 from app.store import hot
-from app.store.hot import Batch, step
+from app.store.hot import Batch, Write, step
 
 Rows = list[dict[str, Any]]
 
@@ -24,6 +24,7 @@ class Writes:
     boot_id: BootId
     dispatches: Rows = field(default_factory=list)
     windows: Counter[tuple[DelegationId, Window]] = field(default_factory=Counter)
+    finished: Rows = field(default_factory=list)
     claims: Rows = field(default_factory=list)
     frees: Rows = field(default_factory=list)
     keeps: Rows = field(default_factory=list)
@@ -63,16 +64,9 @@ class Writes:
         self.dispatches.append(row)
         return row
 
-    def write(self) -> Batch[None]:
-        """Everything but the ledgers."""
-        windows = [
-            {"delegation_id": id, "kind": window.kind, "starts_at": window.start, "used": change}
-            for (id, window), change in self.windows.items()
-            if change
-        ]
+    def write(self) -> Batch[set[TenantId]]:
+        """Writes all of it; the ledgers' heads are the last locks to be taken. Returns whose ledgers moved."""
         for statement, rows in (
-            (hot.DISPATCH, self.dispatches),
-            (hot.COUNT, windows),
             (hot.FREE, self.frees),
             (hot.CLAIM, self.claims),
             (hot.KEEP, self.keeps),
@@ -80,17 +74,30 @@ class Writes:
         ):
             if rows:
                 yield step(statement, rows)
+        entries, reached = yield from self._number()
+        sections = {
+            "dispatches": self.dispatches,
+            "windows": self._windows(),
+            "finished": self.finished,
+            "entries": entries,
+            "heads": [{"tenant_id": id, "seq": seq} for id, seq in reached.items()],
+        }
+        if any(sections.values()):
+            yield Write(sections)
+        return set(reached)
 
-    def append(self) -> Batch[set[TenantId]]:
-        """The ledgers, last in the order of locks. Returns whose moved."""
+    def _number(self) -> Batch[tuple[Rows, dict[TenantId, int]]]:
         if not self.facts:
-            return set()
-        tenants = ledgers(self.facts)
-        heads = {row[0]: row[1] for row in (yield step(hot.HEADS, tenants))}
-        rows, reached = numbered(self.facts, heads)
-        yield step(hot.APPEND, rows)
-        yield step(hot.ADVANCE, [{"tenant_id": id, "seq": seq} for id, seq in reached.items()])
-        return set(tenants)
+            return [], {}
+        heads = yield step(hot.HEADS, ledgers(self.facts))
+        return numbered(self.facts, {row[0]: row[1] for row in heads})
+
+    def _windows(self) -> Rows:
+        return [
+            {"delegation_id": id, "kind": window.kind, "starts_at": window.start, "used": change}
+            for (id, window), change in self.windows.items()
+            if change
+        ]
 
 
 def actor(attempt: Attempt) -> str | None:

@@ -11,7 +11,7 @@ _BEYOND: dict[type, tuple[Any, Any]] = {str: ("", "~"), int: (0, 2**63 - 1)}
 
 
 def of_each(
-    parents: Select[tuple[str]],
+    parents: Select[Any],
     of: InstrumentedAttribute[Any],
     by: InstrumentedAttribute[Any],
     most: int,

@@ -80,8 +80,11 @@ class Store(ABC):
         """Runs `query` in a snapshot that cannot write."""
 
     @abstractmethod
-    async def commit(self, batch: Batch[T]) -> T:
-        """Runs a batch of fixed statements in one transaction, on the driver itself."""
+    async def commit(self, begin: Callable[[], Batch[T]]) -> T:
+        """Runs a batch of fixed statements in one transaction, on the driver itself and on a thread of the store's.
+
+        `begin` is called there, when the batch before it has ended: so the next one can be asked for meanwhile.
+        """
 
     @abstractmethod
     async def migrate(self) -> None:

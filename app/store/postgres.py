@@ -13,10 +13,12 @@ import asyncpg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from app.rules.ids import BootId
+from app.rules.ids import BootId, prefix_of
 from app.store.engine import Facts, P, Store, StoreError, T, Tx
-from app.store.hot import Batch
+from app.store.hot import LOCK, SECTIONS, WRITE_POSTGRES, Batch, Lock, Rows, Step, Write, as_json
+from app.store.lane import Lane
 from app.store.migrations import upgrade
 
 _POOL = 10
@@ -35,8 +37,11 @@ class Postgres(Store):
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         self._boot_id = boot_id
+        # The committer's connection lives on a loop of its own, and so does the engine that opens it.
+        self._lane = Lane("committer")
+        self._lane_engine = create_async_engine(url, poolclass=NullPool)
         self._own: AsyncConnection | None = None
-        self._own_lock = asyncio.Lock()
+        self._one = asyncio.Lock()
 
     async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run(connection: Connection) -> tuple[T, Facts]:
@@ -54,13 +59,16 @@ class Postgres(Store):
         async with self._reads.connect() as connection:
             return await connection.run_sync(lambda sync: query(Tx(sync), *args, **kwargs))
 
-    async def commit(self, batch: Batch[T]) -> T:
-        async with self._own_lock:
+    async def commit(self, begin: Callable[[], Batch[T]]) -> T:
+        return await self._lane.run(self._commit(begin))
+
+    async def _commit(self, begin: Callable[[], Batch[T]]) -> T:
+        async with self._one:
             driver = await self._driver()
             try:
-                await driver.execute("BEGIN")
-                result = await _drive(driver, batch)
-                await driver.execute("COMMIT")
+                result = await _drive(driver, begin())
+                if driver.is_in_transaction():
+                    await driver.execute("COMMIT")
             except BaseException:
                 await self._drop()  # whatever state it is in: a fresh connection has none
                 raise
@@ -68,12 +76,15 @@ class Postgres(Store):
 
     async def hold(self) -> None:
         """Takes this process's advisory lock, so that nobody settles what it has PENDING."""
-        async with self._own_lock:
+        await self._lane.run(self._hold())
+
+    async def _hold(self) -> None:
+        async with self._one:
             await self._driver()
 
     async def _driver(self) -> "asyncpg.Connection[Any]":
         if self._own is None:
-            self._own = await self._engine.connect()
+            self._own = await self._lane_engine.connect()
             driver = await _raw(self._own)
             # Free at once, or as soon as the server has noticed that our last connection is gone.
             await driver.execute("SELECT pg_advisory_lock($1)", boot_lock(self._boot_id), timeout=_LOCK)
@@ -99,7 +110,8 @@ class Postgres(Store):
             raise StoreError(f"CROSSGRANT_DATABASE_URL: cannot use the database: {reason}") from None
 
     async def close(self) -> None:
-        await self._drop()
+        await self._lane.run(self._drop())
+        self._lane.close()
         await self._engine.dispose()
 
 
@@ -117,7 +129,18 @@ async def _drive(driver: "asyncpg.Connection[Any]", batch: Batch[T]) -> T:
     try:
         step = next(batch)
         while True:
-            sql = step.statement.postgres
-            step = batch.send(await driver.fetch(sql, step.payload) if sql else [])
+            step = batch.send(await _rows(driver, step))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # StopIteration.value has no type
+
+
+async def _rows(driver: "asyncpg.Connection[Any]", step: Step | Lock | Write) -> Rows:
+    match step:
+        case Step(statement, payloads):
+            return await driver.fetch(statement.postgres, *payloads)
+        case Write(sections):
+            await driver.fetch(WRITE_POSTGRES, *(as_json(sections.get(name, [])) for name in SECTIONS))
+        case Lock(ids):
+            assert all(map(prefix_of, ids)), "only ids of ours are spelled out in a statement"
+            await driver.execute(LOCK.format(ids=",".join(sorted(ids))))
+    return []

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from app.store.engine import Facts, P, Store, StoreError, T, Tx, wall_clock
-from app.store.hot import Batch, Rows, Step
+from app.store.hot import WRITE_SQLITE, Batch, Lock, Rows, Step, Write, as_json
 from app.store.migrations import upgrade
 
 _READERS = 3
@@ -59,14 +59,14 @@ class Sqlite(Store):
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
-    async def commit(self, batch: Batch[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, batch)
+    async def commit(self, begin: Callable[[], Batch[T]]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, begin)
 
-    def _commit(self, batch: Batch[T]) -> T:
+    def _commit(self, begin: Callable[[], Batch[T]]) -> T:
         driver = _driver(self._connection(writes=True))
         driver.execute("BEGIN IMMEDIATE")
         try:
-            result = _drive(driver, batch)
+            result = _drive(driver, begin())
             _still_open(driver)
             driver.execute("COMMIT")
         except BaseException:
@@ -141,10 +141,17 @@ def _drive(driver: sqlite3.Connection, batch: Batch[T]) -> T:
         return stop.value  # type: ignore[no-any-return]  # StopIteration.value has no type
 
 
-def _rows(driver: sqlite3.Connection, step: Step) -> Rows:
-    if step.statement.sqlite is None:
-        return []
-    return driver.execute(step.statement.sqlite, (step.payload,)).fetchall()
+def _rows(driver: sqlite3.Connection, step: Step | Lock | Write) -> Rows:
+    match step:
+        case Step(statement, payloads):
+            return driver.execute(statement.sqlite, payloads).fetchall()
+        case Write(sections):
+            for name, rows in sections.items():
+                if rows:
+                    driver.execute(WRITE_SQLITE[name], (as_json(rows),))
+        case Lock():
+            pass  # BEGIN IMMEDIATE has locked the whole store
+    return []
 
 
 def _still_open(driver: sqlite3.Connection) -> None:
