@@ -1,0 +1,68 @@
+"""Reading a request's body: never more than a limit, never longer than a deadline."""
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.types import Message, Receive, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The body is, or says it will be, over `limit` bytes: answer 413."""
+
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """The body was not complete after `seconds`: answer 408."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The client hung up: there is nobody to answer."""
+
+
+async def read_body(
+    scope: Scope, receive: Receive, *, limit: int, seconds: float
+) -> bytes | TooLarge | Late | Gone:
+    """The whole body of at most `limit` bytes, within `seconds` for all of it (promise 10)."""
+    # Before reading: the client that waits for "100 Continue" then never sends what we would throw away.
+    if _announced(scope) > limit:
+        return TooLarge(limit)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _collect(receive, limit)
+    except TimeoutError:
+        return Late(seconds)
+
+
+async def _collect(receive: Receive, limit: int) -> bytes | TooLarge | Gone:
+    message = await receive()
+    if not message.get("more_body"):  # nearly every body comes in one piece
+        return _piece(message, limit)
+    body = bytearray()
+    while True:
+        piece = _piece(message, limit - len(body))
+        if not isinstance(piece, bytes):
+            return piece if isinstance(piece, Gone) else TooLarge(limit)
+        body += piece
+        if not message.get("more_body"):
+            return bytes(body)
+        message = await receive()
+
+
+def _piece(message: Message, room: int) -> bytes | TooLarge | Gone:
+    if message["type"] == "http.disconnect":
+        return Gone()
+    piece: bytes = message.get("body", b"")
+    return piece if len(piece) <= room else TooLarge(room)
+
+
+def _announced(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value)  # the server has refused everything but digits
+    return 0

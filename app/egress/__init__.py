@@ -1,0 +1,1 @@
+"""The only way out: one SSRF-safe client for upstreams, webhooks and callbacks."""

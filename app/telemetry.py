@@ -1,0 +1,195 @@
+"""What the process says about itself: JSON lines on stderr, and Prometheus metrics.
+
+Every line, ours and the libraries', passes one redaction: no secret of ours leaves by the log. Metrics carry no
+tenant labels; their names are published, so a test holds them.
+"""
+
+import json
+import logging
+import re
+import sys
+from functools import partial
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from structlog.contextvars import bind_contextvars, get_contextvars, merge_contextvars
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from typing_extensions import override
+
+# API keys, offer tokens, scoped tokens and webhook secrets; 20: none of ours is shorter, few words are longer.
+_SECRET = re.compile(rb"(cg[ko]_|cgt_(?:live|test)_|whsec_)[A-Za-z0-9_+/=-]{20,}")
+_REDACTED = rb"\1" + "…redacted".encode()
+
+
+def configure_logging(level: str, stream: BinaryIO | None = None) -> None:
+    """Send every log line, structlog's and stdlib logging's, as one JSON object to `stream` (default: stderr).
+
+    `level` is DEBUG, INFO, WARNING or ERROR. May be called again; the last call holds.
+    """
+    structlog.configure(
+        processors=[
+            merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=partial(_Lines, stream or sys.stderr.buffer),
+    )
+    logging.root.handlers = [_ToStructlog()]
+    logging.root.setLevel(level)
+    logging.captureWarnings(capture=True)
+    _tame_uvicorn(level)
+
+
+def get_logger() -> FilteringBoundLogger:
+    """A logger for a module: `log.info("what happened", key=value)`."""
+    logger: FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+def bind_request_id(request_id: str) -> None:
+    """Put `request_id` on every later line of this task and of the tasks that it starts."""
+    bind_contextvars(request_id=request_id)
+
+
+def request_id() -> str | None:
+    """The id of the request that this task serves; None outside of requests."""
+    found: str | None = get_contextvars().get("request_id")
+    return found
+
+
+def redact(text: bytes) -> bytes:
+    """`text` with each of our secrets cut down to its prefix."""
+    return _SECRET.sub(_REDACTED, text)
+
+
+def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    # Redacted after rendering: so nothing can hide in a nested value, a key or a traceback.
+    try:
+        line = orjson.dumps(event, default=repr)
+    except TypeError:  # a lone surrogate or a huge integer; a log line must not fail its caller
+        line = json.dumps(event, default=repr, skipkeys=True, ensure_ascii=False).encode(errors="replace")
+    return redact(line)
+
+
+class _Lines:
+    """Where structlog ends: one write for each line, under every name that it calls a logger by."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: bytes) -> None:
+        try:
+            self._stream.write(line + b"\n")  # one call: lines of two threads do not mix
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # nobody reads them any more; whoever logs has work to do all the same
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _ToStructlog(logging.Handler):
+    """Hands the records of stdlib logging (uvicorn, SQLAlchemy, asyncpg, warnings) to structlog."""
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        message = _message(record)
+        if message is not None:
+            extra: dict[str, Any] = {"exc_info": record.exc_info} if record.exc_info else {}
+            get_logger().log(_standard(record.levelno), message, logger=record.name, **extra)
+
+
+def _message(record: logging.LogRecord) -> str | None:
+    if '"WebSocket %s"' in str(record.msg):
+        return None  # uvicorn's access line, with the query; web/app.py writes ours
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):  # a library's arguments do not fit its text
+        return f"{record.msg!r} % {record.args!r}"
+
+
+def _standard(level: int) -> int:
+    # structlog has names for the five levels alone; a library's 25 is an INFO.
+    return min(level // 10 * 10, logging.CRITICAL)
+
+
+def _tame_uvicorn(level: str) -> None:
+    # It asks the logger itself, not its parents, whether to trace every connection.
+    logging.getLogger("uvicorn.error").setLevel(level)
+    # web/app.py writes the access line. uvicorn decides by hasHandlers(), so propagation must end too.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers = []
+    access.propagate = False
+
+
+# `…_created` samples double the output and tell nothing that a scraper does not know.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+
+REGISTRY = CollectorRegistry()
+
+_QUICK = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+DISPATCHES = Counter(
+    "crossgrant_dispatches",  # the client appends _total to counters
+    "Dispatches that reached their outcome, by outcome and refusal code (empty when COMPLETED).",
+    ["outcome", "code"],
+    registry=REGISTRY,
+)
+ADMISSION_SECONDS = Histogram(
+    "crossgrant_admission_seconds",
+    "From a dispatch's arrival at the committer to its admission's commit.",
+    buckets=_QUICK,
+    registry=REGISTRY,
+)
+UPSTREAM_SECONDS = Histogram(
+    "crossgrant_upstream_seconds",
+    "From sending to an upstream to the end of its answer.",
+    buckets=_SLOW,
+    registry=REGISTRY,
+)
+COMPLETION_SECONDS = Histogram(
+    "crossgrant_completion_seconds",
+    "From a completion's arrival at the committer to its commit.",
+    buckets=_QUICK,
+    registry=REGISTRY,
+)
+BATCH_SIZE = Histogram(
+    "crossgrant_batch_size",
+    "Admissions and completions in one commit.",
+    buckets=_SIZES,
+    registry=REGISTRY,
+)
+LEDGER_APPEND_LAG_SECONDS = Histogram(
+    "crossgrant_ledger_append_lag_seconds",
+    "From a fact's happening to the commit of its ledger entries.",
+    buckets=_QUICK,
+    registry=REGISTRY,
+)
+IN_FLIGHT = Gauge("crossgrant_in_flight", "Dispatches under way at their upstreams.", registry=REGISTRY)
+QUEUE_DEPTH = Gauge(
+    "crossgrant_queue_depth", "Admissions and completions waiting for a commit.", registry=REGISTRY
+)
+
+AGENT_SHARE_ACTIVE = Gauge("agent_share_active_total", "Delegations in force.", registry=REGISTRY)
+AGENT_SHARE_UNAUTHORIZED_ATTEMPT = Counter(
+    "agent_share_unauthorized_attempt",  # exposed with _total
+    "Attempts across tenants that were refused.",
+    registry=REGISTRY,
+)
+AGENT_SHARE_REVOCATION_TIME_SECONDS = Histogram(
+    "agent_share_revocation_time_seconds",
+    "From a revocation's commit until nothing of the delegation is in flight.",
+    buckets=_QUICK,
+    registry=REGISTRY,
+)
+AGENT_SHARE_CROSS_TENANT_SUCCESS_RATE = Gauge(
+    "agent_share_cross_tenant_success_rate",
+    "COMPLETED dispatches as a share of all that ended, 0 to 1.",
+    registry=REGISTRY,
+)

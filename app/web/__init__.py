@@ -1,0 +1,1 @@
+"""The outermost room: the HTTP protocol's limits, health, metrics, and the one ASGI application."""
