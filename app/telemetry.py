@@ -43,6 +43,7 @@ def configure_logging(level: str, stream: BinaryIO | None = None) -> None:
     logging.root.setLevel(level)
     logging.captureWarnings(capture=True)
     _tame_uvicorn(level)
+    _tame_alembic()
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -124,6 +125,11 @@ def _tame_uvicorn(level: str) -> None:
     access = logging.getLogger("uvicorn.access")
     access.handlers = []
     access.propagate = False
+
+
+def _tame_alembic() -> None:
+    # It tells at INFO that it looked; that it changed something is told by who called it.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 # `…_created` samples double the output and tell nothing that a scraper does not know.

@@ -114,9 +114,9 @@ def rotate_token(
     return issued
 
 
-def revoke_binding(tx: Tx, caller: Caller, binding_id: BindingId, reason: str) -> Binding | Refusal:
+def revoke_binding(tx: Tx, caller: Caller, binding_id: BindingId, reason: str | None) -> Binding | Refusal:
     """Ends one binding at once, by either party; a repeat answers like the first."""
-    if refusal := refuse_text("reason", reason, longest=LONGEST_TEXT):
+    if reason is not None and (refusal := refuse_text("reason", reason, longest=LONGEST_TEXT, empty=True)):
         return refusal
     found = find_binding_locked(tx, caller.tenant_id, binding_id)
     if found is None:

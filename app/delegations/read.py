@@ -1,11 +1,14 @@
 """Which delegations a tenant can see, and in what state they are by the clock."""
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, SQLColumnExpression, Text, and_, exists, func, or_, select, type_coerce
 
 from app.rules.ids import BindingId, DelegationId, Instant, TenantId
 from app.rules.lifecycle import Party, Status, standing
 from app.store.engine import Tx
-from app.store.tables import Binding, Delegation
+from app.store.tables import Binding, Delegation, TermsVersion
 
 
 def visible_to(tenant_id: TenantId) -> ColumnElement[bool]:
@@ -16,6 +19,34 @@ def visible_to(tenant_id: TenantId) -> ColumnElement[bool]:
         Delegation.ended_by == Party.DELEGATE,
     )
     return or_(Delegation.delegator_id == tenant_id, and_(Delegation.delegate_id == tenant_id, known))
+
+
+def party_to(tenant_id: TenantId) -> ColumnElement[bool]:
+    """Either side, also of an offer that the delegate has only seen by its token: for what belongs to a delegation
+    that was found already.
+    """
+    return or_(Delegation.delegator_id == tenant_id, Delegation.delegate_id == tenant_id)
+
+
+def holds(scopes: SQLColumnExpression[Any], scope: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    """Whether a stored list of scopes has this one: they are JSON text, and a scope has nothing to escape."""
+    text = type_coerce(scopes, Text)
+    return func.replace(text, '"' + scope + '"', "") != text
+
+
+def terms_hold(scope: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    """Whether the terms in force of a delegation have this scope."""
+    in_force = (
+        TermsVersion.delegation_id == Delegation.id,
+        TermsVersion.version == Delegation.terms_version,
+    )
+    return exists().where(*in_force, holds(TermsVersion.scopes, scope)).correlate_except(TermsVersion)
+
+
+def delegations(tx: Tx, asking: TenantId, ids: Sequence[DelegationId]) -> dict[DelegationId, Delegation]:
+    """Delegations that the asking tenant can see."""
+    rows = select(Delegation).where(Delegation.id.in_(ids), visible_to(asking))
+    return {row.id: row for row in tx.scalars(rows)}
 
 
 def find(tx: Tx, tenant_id: TenantId, id: DelegationId) -> Delegation | None:

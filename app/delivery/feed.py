@@ -5,7 +5,7 @@ their key had ended.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from app.identity.callers import Caller, recheck
@@ -29,7 +29,7 @@ class _Tail:
 
 async def follow(
     store: Store, wake: Wake, caller: Caller, after: int | None, wanted: Wanted
-) -> AsyncIterator[LedgerEntry]:
+) -> AsyncGenerator[LedgerEntry, None]:
     """The entries after `after`, or from now on where it is None, until the process stops.
 
     Raises Unauthenticated when the key has ended.

@@ -15,7 +15,7 @@ from app.rules.routes import METHODS, Route, Unroutable, clash, parse_template
 from app.rules.scopes import is_scope
 from app.store.engine import Tx
 from app.store.keys import new_id
-from app.store.tables import Action, Upstream
+from app.store.tables import Action, Delegation, Upstream
 
 MOST_ACTIONS = 1_000  # of one tenant: all of them are matched in memory
 MOST_COST = 1_000_000
@@ -70,9 +70,11 @@ def define_action(
 
 
 def remove_action(tx: Tx, caller: Caller, action_id: ActionId) -> ActionId | Refusal:
-    """Takes an action away; nobody can perform it any more."""
+    """Takes an action away; from its commit on nobody is admitted to it (promise 1)."""
     caller.require(Permission.UPSTREAMS)
     raise_routes(tx, caller.tenant_id)
+    mine_living = Delegation.delegator_id == caller.tenant_id, Delegation.ended_at.is_(None)
+    tx.lock(tx.scalars(select(Delegation.id).where(*mine_living)))
     mine = select(Action).where(Action.id == action_id, Action.tenant_id == caller.tenant_id)
     action = tx.scalars(mine).one_or_none()
     if action is None:

@@ -71,10 +71,10 @@ def register_agent(tx: Tx, caller: Caller, draft: AgentDraft) -> Agent | Refusal
 def update_agent(tx: Tx, caller: Caller, agent_id: AgentId, changes: AgentChanges) -> Agent | Refusal:
     """Changes an agent. A scope taken from it ends at once under every delegation that lends it (promise 1)."""
     caller.require(Permission.AGENTS)
-    tx.lock(_living_delegations(tx, agent_id))
     agent = find_agent(tx, caller, agent_id)
     if agent is None:
         return Refusal(Code.NOT_FOUND, "agentId names no agent of your tenant", ("agentId",))
+    tx.lock(_living_delegations(tx, agent_id))  # with the agent locked, no further one can be offered
     name = agent.name if changes.name is None else changes.name
     description = agent.description if changes.description is None else changes.description
     scopes = agent.scopes if changes.scopes is None else changes.scopes

@@ -120,6 +120,7 @@ def pages(
     most = span.limit + 1 if matches is None else max(span.limit + 1, LOOKS_AT // len(ids))
     known = select(Delegation.id).where(Delegation.id.in_(ids))
     rows = of_each(
+        tx,
         known,
         LedgerEntry.delegation_id,
         LedgerEntry.seq,
@@ -128,9 +129,8 @@ def pages(
         where=lambda entry: [entry.tenant_id == tenant_id, *_between(entry, span.after, span.before)],
     )
     found: dict[DelegationId, list[LedgerEntry]] = {id: [] for id in ids}
-    for row in tx.scalars(rows):
-        if row.delegation_id is not None:
-            found[row.delegation_id].append(row)
+    for row in rows:
+        found[row.delegation_id].append(row)
     return {id: _found(of_one, matches, span.limit, most) for id, of_one in found.items()}
 
 

@@ -2,12 +2,14 @@
 
 The path that was authorised is the path on the wire (promise 9), so what servers and proxies are known to
 read in two ways is not read at all: dot segments in any spelling, encoded slashes, empty segments, path
-parameters (`;`), control characters, an escape within an escape.
+parameters (`;`), control characters, an escape within an escape; nor what becomes one of these where
+somebody folds Unicode's compatibility forms, as in a fullwidth `..`.
 """
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from unicodedata import normalize
 from urllib.parse import quote, unquote_to_bytes
 
 LONGEST = 4096
@@ -33,7 +35,9 @@ def parse_path(raw: bytes) -> tuple[str, ...] | None:
 
 def is_plain(segment: str) -> bool:
     """Whether a decoded segment means the same to everyone who reads it."""
-    return segment != "" and _FORBIDDEN.search(segment) is None and segment.isprintable()
+    if segment == "" or _FORBIDDEN.search(segment) or not segment.isprintable():
+        return False
+    return segment.isascii() or _FORBIDDEN.search(normalize("NFKC", segment)) is None
 
 
 @lru_cache(maxsize=4096)

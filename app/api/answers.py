@@ -1,0 +1,94 @@
+"""Results as the transports send them."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+import orjson
+from starlette.responses import Response, StreamingResponse
+from strawberry.http.streaming import merge_stream_with_heartbeat
+from strawberry.types import ExecutionResult
+
+from app.api.errors import before_data, code_of, failure, refused
+from app.api.requests import Media
+from app.rules.errors import Code
+
+#: HTTP statuses of requests that fail as a whole; every other code is 400.
+STATUS: Mapping[Code, int] = {
+    Code.UNAUTHENTICATED: 401,
+    Code.FORBIDDEN: 403,
+    Code.RATE_LIMITED: 429,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+}
+
+_SSE_HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx would hold events back
+}
+
+
+def encoded(result: ExecutionResult) -> bytes:
+    """A result as JSON. GraphQL 7.1: no `data` where nothing was run."""
+    try:
+        return orjson.dumps(_document(result))
+    except TypeError as error:  # a resolver's value that is no JSON
+        return orjson.dumps(_document(failure(error)))
+
+
+def _document(result: ExecutionResult) -> dict[str, object]:
+    document: dict[str, object] = {}
+    if result.errors:
+        document["errors"] = errors_of(result)
+    if not before_data(result):
+        document["data"] = result.data
+    return document
+
+
+def errors_of(result: ExecutionResult) -> list[object]:
+    """The errors as clients read them."""
+    return [error.formatted for error in result.errors or ()]
+
+
+def answer(result: ExecutionResult, media: Media) -> Response:
+    """The whole answer. Its status is 200 wherever something ran.
+
+    Where nothing did, application/graphql-response+json says so in the status. application/json keeps to 200 as its
+    older clients expect (GraphQL over HTTP 6.4.1), unless the fault is ours.
+    """
+    status = STATUS.get(code_of(result), 400) if before_data(result) else 200
+    if media is not Media.GRAPHQL and status < 500:
+        status = 200
+    return json_response(encoded(result), media, status)
+
+
+def refusal(
+    status: int, code: Code, message: str, media: Media, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer to a request that GraphQL never saw."""
+    body = orjson.dumps({"errors": [refused(code, message).formatted]})
+    return json_response(body, media, status, headers)
+
+
+def json_response(
+    body: bytes, media: Media, status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """JSON under the media type that the client chose; what would have been a stream is application/json."""
+    shown = Media.JSON if media is Media.EVENTS else media
+    return Response(body, status, headers, f"{shown}; charset=utf-8")
+
+
+def event_stream(results: AsyncGenerator[ExecutionResult, None], quiet: float) -> Response:
+    """GraphQL over SSE, distinct connections mode: `next` per result, then `complete`.
+
+    Lines end in LF: some clients split at an empty line and know no other. Every `quiet` seconds a comment goes out,
+    by which both sides and what is between them notice a connection that died.
+    """
+
+    async def events() -> AsyncGenerator[str, None]:
+        async with aclosing(results):
+            async for result in results:
+                yield f"event: next\ndata: {encoded(result).decode()}\n\n"
+        yield "event: complete\ndata:\n\n"
+
+    stream = merge_stream_with_heartbeat(events, lambda: ":\n\n", quiet, send_initial_heartbeat=False)
+    return StreamingResponse(stream(), headers=_SSE_HEADERS, media_type=Media.EVENTS)

@@ -1,0 +1,111 @@
+"""What resolvers work with: the process's parts, who calls, and loaders that live for one operation."""
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import strawberry
+
+from app.api.loaders import Loaders, Query
+from app.identity.callers import Caller, recheck
+from app.ledger.wake import Wake
+from app.proxy.perform import Performer
+from app.rules.ids import ApiKeyId, Instant, TenantId
+from app.rules.permissions import Permission
+from app.rules.terms import IPAddress
+from app.settings import Settings
+from app.store.engine import Store, Tx
+from app.store.keys import Keys
+
+P = ParamSpec("P")
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+#: Writes under way: a client that leaves takes its answer back, never a transaction (the loop alone would let go).
+_WRITING: set["asyncio.Future[Any]"] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of the process, put together in `main.py`. `public_url` ends without a slash."""
+
+    settings: Settings
+    store: Store
+    keys: Keys
+    wake: Wake
+    performer: Performer
+    public_url: str
+    #: When each key was last used, until it is recorded: a write per request would be too dear.
+    used_keys: dict[ApiKeyId, Instant]
+
+
+class Context:
+    """Of one operation. `address` is the client's, where it has one."""
+
+    def __init__(self, gateway: Gateway, caller: Caller, address: IPAddress | None) -> None:
+        self.gateway = gateway
+        self.caller = caller
+        self.address = address
+        # One connection at a time: a document with many fields does not take the pool from the others.
+        self._turn = asyncio.Lock()
+        self.forget()
+
+    @property
+    def tenant_id(self) -> TenantId:
+        """The caller's tenant: whatever is read is read as it sees it (promise 7)."""
+        return self.caller.tenant_id
+
+    def reading(self) -> Caller:
+        """The caller, who must have the permission to read."""
+        self.caller.require(Permission.READ)
+        return self.caller
+
+    async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """A query in a snapshot of its own."""
+        async with self._turn:
+            return await self.gateway.store.read(query, *args, **kwargs)
+
+    async def find(self, query: Query[K, P, V], key: K, *args: P.args, **kwargs: P.kwargs) -> V | None:
+        """One of many, read together with what else the operation asks of `query` now; None where there is none."""
+        return await self._loaders.load(query, key, *args, **kwargs)
+
+    async def load(self, query: Query[K, P, V], key: K, *args: P.args, **kwargs: P.kwargs) -> V:
+        """The same for what is always there."""
+        found = await self.find(query, key, *args, **kwargs)
+        assert found is not None, f"{key} is there wherever something points to it"
+        return found
+
+    async def now(self) -> Instant:
+        """The store's clock, the same for the whole of a query."""
+        return await self.load(_clock, "now")
+
+    async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a flow in a transaction, which is finished even if the caller does not wait for it.
+
+        Raises Unauthenticated where the caller's key has ended since the operation began.
+        """
+
+        def by_caller(tx: Tx) -> T:
+            recheck(tx, self.caller)
+            return flow(tx, *args, **kwargs)
+
+        writing = asyncio.ensure_future(self.gateway.store.write(by_caller))
+        _WRITING.add(writing)
+        writing.add_done_callback(_WRITING.discard)
+        result = await asyncio.shield(writing)
+        self.forget()
+        return result
+
+    def forget(self) -> None:
+        """Reads everything anew from here on."""
+        self._loaders = Loaders(self.read, self.caller.tenant_id)
+
+
+def _clock(tx: Tx, tenant_id: TenantId, keys: Sequence[str]) -> dict[str, Instant]:  # noqa: ARG001  # a query's form
+    now = tx.now()
+    return dict.fromkeys(keys, now)
+
+
+Info = strawberry.Info[Context, None]

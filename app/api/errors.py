@@ -1,0 +1,124 @@
+"""What a client learns of an error: a code always, the text only where it is meant for them.
+
+    GatewayError                 its own message and code
+    a fault in the document      GraphQL's message, BAD_USER_INPUT, or QUERY_TOO_COMPLEX where a limit refused it
+    anything else                "Internal error", INTERNAL and the request's id; the log has the rest
+
+Resolvers raise GatewayErrors. A bare GraphQLError out of one counts as a fault of ours.
+"""
+
+from collections.abc import Iterator
+
+from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.exceptions import MissingQueryError, StrawberryInputCoercionError
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import ExecutionResult, StreamExecutionResult
+from strawberry.types.execution import PreExecutionError
+from typing_extensions import override
+
+from app.rules.errors import Code, GatewayError
+from app.telemetry import get_logger, request_id
+
+log = get_logger()
+
+#: Strawberry's own complaints about a request: nothing in it that can run, a null for what may only be left out.
+_ABOUT_THE_REQUEST = (
+    CannotGetOperationTypeError,
+    InvalidOperationTypeError,
+    MissingQueryError,
+    StrawberryInputCoercionError,
+)
+
+#: Every transport takes queries and mutations; one answer is not enough for a subscription.
+_MANY_RESULTS = "a subscription has many results: POST it with Accept: text/event-stream, or use a WebSocket"
+
+
+class PublicError(GraphQLError):
+    """An error in its final form: code set, nothing inside."""
+
+
+class PublicErrors(SchemaExtension):
+    """Makes every error of every result public, also those of a subscription's later events."""
+
+    @override
+    def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:
+        _publish(result)
+        yield
+
+    @override
+    def on_operation(self) -> Iterator[None]:
+        yield
+        _publish(self.execution_context.result)  # what `schema.execute` returns
+
+
+def _publish(result: object) -> None:
+    if errors := getattr(result, "errors", None):
+        result.errors = [public(error) for error in errors]  # type: ignore[attr-defined]  # it has the attribute
+
+
+def public(error: GraphQLError) -> PublicError:
+    """The form of an error that a client may see. Logs, once, what stays inside."""
+    if isinstance(error, PublicError):
+        return error
+    origin = _origin(error)
+    if isinstance(origin, GatewayError):
+        return _public(error, origin.message, origin.code)
+    if _is_the_callers(error, origin):
+        message = _MANY_RESULTS if isinstance(origin, InvalidOperationTypeError) else error.message
+        return _public(error, message, _code(error))
+    log.error("graphql.internal_error", path=error.path, exc_info=origin)
+    return _public(error, "Internal error", Code.INTERNAL, requestId=request_id())
+
+
+def failure(error: Exception) -> PreExecutionError:
+    """The result of an operation that ended before it had any."""
+    wrapped = error if isinstance(error, GraphQLError) else GraphQLError(str(error), original_error=error)
+    return PreExecutionError(data=None, errors=[public(wrapped)])
+
+
+def refused(code: Code, message: str) -> PublicError:
+    """An error of a request that never became an operation."""
+    return PublicError(message, extensions={"code": code.value})
+
+
+def before_data(result: ExecutionResult) -> bool:
+    """Whether the request failed as a whole: GraphQL gives every other error the path of its field."""
+    return result.data is None and all(error.path is None for error in result.errors or ())
+
+
+def code_of(result: ExecutionResult) -> Code:
+    """The code of a failed result's first error."""
+    first = next(iter(result.errors or ()))
+    return Code((first.extensions or {})["code"])
+
+
+def _public(error: GraphQLError, message: str, code: Code, **more: object) -> PublicError:
+    return PublicError(
+        message,
+        error.nodes,
+        error.source,
+        error.positions,
+        error.path,
+        extensions={"code": code.value, **more},
+    )
+
+
+def _origin(error: Exception) -> Exception:
+    while isinstance(error, GraphQLError) and error.original_error is not None:
+        error = error.original_error
+    return error
+
+
+def _is_the_callers(error: GraphQLError, origin: Exception) -> bool:
+    if isinstance(origin, _ABOUT_THE_REQUEST):
+        return True
+    # During execution GraphQL blames the document by pointing into it (an argument that is null, say).
+    # Without nodes of its own it came from a resolver or from a value of ours that would not serialise.
+    return isinstance(origin, GraphQLError) and (error.path is None or bool(origin.nodes))
+
+
+def _code(error: GraphQLError) -> Code:
+    if isinstance(error, GraphQLSyntaxError) and error.message.endswith("Parsing aborted."):
+        return Code.QUERY_TOO_COMPLEX  # the parser's own limits: tokens, length, nesting
+    return Code((error.extensions or {}).get("code", Code.BAD_USER_INPUT))

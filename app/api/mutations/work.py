@@ -1,0 +1,125 @@
+"""Who acts under a delegation, with what token, and acting."""
+
+from typing import Annotated
+
+from app.api.context import Context, Info
+from app.api.described import argument, field, object_type
+from app.api.inputs import (
+    CreateBindingInput,
+    DispatchActionInput,
+    RevokeBindingInput,
+    RotateTokenInput,
+    as_id,
+    maybe_id,
+    refuse_key,
+)
+from app.api.requested import Requested, requested
+from app.api.types.bindings import Binding
+from app.api.types.dispatches import Dispatch, upstream_response
+from app.api.types.payloads import BindingPayload, DispatchActionPayload
+from app.delegations.bindings import Issued, create_binding, revoke_binding, rotate_token
+from app.proxy.actions import ActionAsk, attempt_action
+from app.proxy.answers import REFUSALS, Answered, Result
+from app.proxy.attempts import Attempt
+from app.proxy.endpoint import idempotency_key
+from app.proxy.perform import Content
+from app.proxy.read import dispatches
+from app.rules.errors import Refusal
+from app.rules.ids import ActionId, AgentId, BindingId, DelegationId
+from app.rules.permissions import Permission
+from app.rules.tokens import TokenKind
+
+
+@object_type
+class WorkMutations:
+    """Bindings, tokens, actions."""
+
+    @field
+    async def create_binding(
+        self, info: Info, input: Annotated[CreateBindingInput, argument("Who acts, and under what.")]
+    ) -> BindingPayload:
+        """Bind one more of your agents to a delegation to your tenant; it gets a scoped token."""
+        context = info.context
+        minted = context.gateway.keys.mint(TokenKind.LIVE)
+        delegation_id, agent_id = as_id(DelegationId, input.delegation_id), as_id(AgentId, input.agent_id)
+        issued = await context.write(create_binding, context.caller, delegation_id, agent_id, minted)
+        return _issued(issued)
+
+    @field
+    async def rotate_token(
+        self, info: Info, input: Annotated[RotateTokenInput, argument("Whose token.")]
+    ) -> BindingPayload:
+        """Replace the token of a binding of your tenant."""
+        context = info.context
+        minted = context.gateway.keys.mint(TokenKind.LIVE)
+        binding_id = as_id(BindingId, input.binding_id)
+        issued = await context.write(rotate_token, context.caller, binding_id, input.overlap_seconds, minted)
+        return _issued(issued)
+
+    @field
+    async def revoke_binding(
+        self, info: Info, input: Annotated[RevokeBindingInput, argument("Which binding, and why.")]
+    ) -> BindingPayload:
+        """End one binding at once, as either party. A repeat answers like the first."""
+        context = info.context
+        binding_id = as_id(BindingId, input.binding_id)
+        row = await context.write(revoke_binding, context.caller, binding_id, input.reason)
+        if isinstance(row, Refusal):
+            return BindingPayload.refused(row)
+        return BindingPayload(binding=Binding(row=row))
+
+    @field
+    async def dispatch_action(
+        self, info: Info, input: Annotated[DispatchActionInput, argument("What is to be done.")]
+    ) -> DispatchActionPayload:
+        """Perform an action in the delegator's service, as one of your bindings."""
+        context = info.context
+        context.caller.require(Permission.DISPATCH)
+        asked = requested(input)
+        if isinstance(asked, Refusal):
+            return DispatchActionPayload.refused(asked)
+        if refusal := refuse_key(input.idempotency_key):
+            return DispatchActionPayload.refused(refusal)
+        attempt = await _attempt(context, input, asked)
+        if isinstance(attempt, Refusal):
+            return DispatchActionPayload.refused(attempt)
+        content = Content(asked.query, asked.headers, asked.body)
+        return await _performed(context, await context.gateway.performer.perform_owned(attempt, content))
+
+
+def _issued(issued: Issued | Refusal) -> BindingPayload:
+    if isinstance(issued, Refusal):
+        return BindingPayload.refused(issued)
+    return BindingPayload(
+        binding=Binding(row=issued.binding),
+        scoped_token=issued.minted.text,
+        token_expires_at=issued.token.expires_at,
+    )
+
+
+async def _attempt(context: Context, input: DispatchActionInput, asked: Requested) -> Attempt | Refusal:
+    ask = ActionAsk(
+        binding_id=as_id(BindingId, input.binding_id),
+        scope=input.scope,
+        action_id=maybe_id(ActionId, input.action_id),
+        path_parameters=asked.path_parameters,
+        address=context.address,
+        body=asked.body,
+    )
+    attempt = await context.read(attempt_action, context.caller, ask)
+    if isinstance(attempt, Refusal) or input.idempotency_key is None:
+        return attempt
+    path = f"{attempt.upstream_name}{attempt.path}"
+    whole = (attempt.method, path, asked.query, asked.body)
+    return attempt._replace(key=idempotency_key(context.gateway.keys, input.idempotency_key, *whole))
+
+
+async def _performed(context: Context, result: Result) -> DispatchActionPayload:
+    context.forget()
+    row = await context.find(dispatches, result.dispatch_id) if result.dispatch_id else None
+    dispatch = Dispatch(row=row) if row else None
+    if isinstance(result, Answered):
+        return DispatchActionPayload(dispatch=dispatch, response=upstream_response(result))
+    payload = DispatchActionPayload.refused(Refusal(result.code, REFUSALS[result.code][1]))
+    payload.dispatch = dispatch
+    return payload

@@ -1,0 +1,73 @@
+"""The product's schema, its printed form, and the endpoint that serves it."""
+
+from collections.abc import Iterator, Mapping
+
+from graphql import (
+    GraphQLArgument,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    Undefined,
+    lexicographic_sort_schema,
+    print_schema,
+)
+from starlette.requests import HTTPConnection
+
+from app.api.context import Context, Gateway
+from app.api.finding import NODES
+from app.api.guarded import GuardedSchema
+from app.api.mutations import Mutation
+from app.api.queries import Query
+from app.api.subscriptions import Subscription
+from app.api.types.codes import ErrorCode
+from app.api.view import View
+from app.edge.address import client_ip
+from app.identity.callers import Caller, find_caller
+from app.rules.tokens import TokenKind, well_formed
+from app.store.engine import wall_clock
+
+
+def make_schema() -> GuardedSchema:
+    """The schema; making it takes a while, so a process makes one."""
+    schema = GuardedSchema(Query, Mutation, Subscription, types=[ErrorCode, *NODES])
+    for value in _inputs(schema._schema):
+        # What may be left out is left out: Strawberry would publish null as its default.
+        if value.default_value is None:
+            value.default_value = Undefined
+    return schema
+
+
+def _inputs(schema: GraphQLSchema) -> Iterator[GraphQLArgument | GraphQLInputField]:
+    for kind in schema.type_map.values():
+        if kind.name.startswith("__"):
+            continue
+        if isinstance(kind, GraphQLInputObjectType):
+            yield from kind.fields.values()
+        elif isinstance(kind, GraphQLObjectType | GraphQLInterfaceType):
+            for field in kind.fields.values():
+                yield from field.args.values()
+
+
+def print_sdl() -> str:
+    """The schema as clients read it, sorted."""
+    return print_schema(lexicographic_sort_schema(make_schema()._schema))
+
+
+def make_view(gateway: Gateway) -> View[Caller, Context]:
+    """The endpoint, for callers with an API key."""
+
+    async def authenticate(headers: Mapping[str, str]) -> Caller | None:
+        key = headers.get("x-api-key", "")
+        if not well_formed(TokenKind.API_KEY, key):
+            return None
+        caller = await gateway.store.read(find_caller, gateway.keys.hash(key))
+        if caller is not None:
+            gateway.used_keys[caller.key_id] = wall_clock()
+        return caller
+
+    def context_for(caller: Caller, connection: HTTPConnection) -> Context:
+        return Context(gateway, caller, client_ip(connection.scope, gateway.settings.trusted_proxies))
+
+    return View(make_schema(), authenticate=authenticate, context_for=context_for)

@@ -1,0 +1,155 @@
+"""The endpoint: POST and SSE here, WebSocket in `sockets.py`. What an answer is made of is `answers.py`'s.
+
+A request walks down `_respond`: negotiated, read, parsed, authenticated, run.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, cast
+
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from strawberry.asgi import GraphQL
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.types import ExecutionResult
+from strawberry.types.graphql import OperationType
+from strawberry.types.unset import UNSET, UnsetType
+from typing_extensions import override
+
+from app.api.answers import STATUS, answer, event_stream, refusal
+from app.api.errors import failure
+from app.api.guarded import GuardedSchema
+from app.api.introspection import introspects_only
+from app.api.requests import Declined, Media, Operation, negotiate, operation_in
+from app.api.sockets import Connection, Frames, TransportWS
+from app.edge.body import Gone, Late, TooLarge, read_body
+from app.rules.errors import Code, GatewayError, Unauthenticated, Unavailable
+
+Caller = TypeVar("Caller")
+Context = TypeVar("Context")
+
+#: Who calls, from headers. `connection_init`'s `apiKey` comes as the header `x-api-key`.
+Authenticate = Callable[[Mapping[str, str]], Awaitable[Caller | None]]
+#: What resolvers get as `info.context`; made for each operation anew, so nothing in it outlives one.
+ContextFor = Callable[[Caller, HTTPConnection], Context]
+
+_ONE_ANSWER = frozenset({OperationType.QUERY, OperationType.MUTATION})
+
+
+class View(GraphQL[Any, None], Generic[Caller, Context]):
+    """Serves one schema to whom `authenticate` knows; to others, introspection over HTTP alone."""
+
+    websocket_adapter_class = Frames
+    graphql_transport_ws_handler_class = TransportWS
+
+    largest_body = 1024 * 1024  # bytes
+    body_seconds = 10.0
+    init_seconds = 5.0  # from the handshake to connection_init
+    quiet_seconds = 12.0  # an SSE stream says that it lives; proxies give up at 30 or 60
+
+    schema: GuardedSchema
+
+    def __init__(
+        self,
+        schema: GuardedSchema,
+        *,
+        authenticate: Authenticate[Caller],
+        context_for: ContextFor[Caller, Context],
+    ) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            allow_queries_via_get=False,
+            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
+            connection_init_wait_timeout=timedelta(seconds=self.init_seconds),
+            max_subscriptions_per_connection=None,  # TransportWS counts, and answers with a code
+        )
+        self.authenticate = authenticate
+        self.context_for = context_for
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif response := await self._respond(Request(scope, receive)):
+            await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response | None:
+        media = Media.JSON
+        try:
+            media = negotiate(request)
+            body = await self._body(request)
+            return None if isinstance(body, Gone) else await self._run(request, operation_in(body), media)
+        except Declined as no:
+            return refusal(no.status, no.code, no.message, media, no.headers)
+        except GatewayError as no:
+            return refusal(STATUS.get(no.code, 400), no.code, no.message, media, _headers(no))
+        except Exception as error:  # noqa: BLE001  # failure() logs it
+            return answer(failure(error), media)
+
+    async def _body(self, request: Request) -> bytes | Gone:
+        body = await read_body(
+            request.scope, request.receive, limit=self.largest_body, seconds=self.body_seconds
+        )
+        # What we did not read would be taken for the next request, so these connections end.
+        match body:
+            case TooLarge(limit):
+                message = f"the body has more than {limit} bytes"
+                raise Declined(413, Code.REQUEST_TOO_LARGE, message, {"Connection": "close"})
+            case Late(seconds):
+                message = f"the body was not complete after {seconds:g} seconds"
+                raise Declined(408, Code.REQUEST_TIMEOUT, message, {"Connection": "close"})
+        return body
+
+    async def _run(self, request: Request, operation: Operation, media: Media) -> Response:
+        context = await self._context(request, operation)
+        if media is Media.EVENTS:
+            return event_stream(self.schema.results(operation, context), self.quiet_seconds)
+        async with aclosing(self.schema.results(operation, context, _ONE_ANSWER)) as results:
+            return answer(await anext(results), media)
+
+    async def _context(self, request: Request, operation: Operation) -> Context | None:
+        caller = await self.authenticate(request.headers)
+        if caller is not None:
+            return self.context_for(caller, request)
+        if introspects_only(operation.query):
+            return None  # nothing of it reaches a resolver of ours
+        raise Unauthenticated(
+            "no valid API key: send one as X-API-Key; without, only introspection is answered"
+        )
+
+    async def operate(
+        self, connection: Connection, operation: Operation
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """One operation of a WebSocket, with a caller and a context of its own: a key may have ended meanwhile."""
+        caller = await self.authenticate(connection.credentials)
+        if caller is None:
+            raise Unauthenticated("your API key has been revoked or has expired: connect with a valid one")
+        context = self.context_for(caller, connection.request)
+        async with aclosing(self.schema.results(operation, context)) as results:
+            async for result in results:
+                yield result
+
+    @override
+    async def on_ws_connect(self, context: Connection) -> UnsetType:
+        if await self.authenticate(context.credentials) is None:
+            raise ConnectionRejectionError  # closes with 4403
+        return cast(UnsetType, UNSET)
+
+    @override
+    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Connection:
+        """Strawberry's context is the connection's; ours is made in `operate`."""
+        return Connection(request)
+
+
+def _headers(no: GatewayError) -> dict[str, str]:
+    match no:
+        case Unauthenticated():
+            return {"WWW-Authenticate": "ApiKey"}  # RFC 9110 15.5.2 asks for one
+        case Unavailable():
+            return {"Retry-After": str(no.retry_after)}
+    return {}

@@ -1,0 +1,157 @@
+"""`crossgrant`: serve, migrate, tenants, keys, schema. What fails says so in one line and exits with 2."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import orjson
+import typer
+import uvloop
+
+from app import demo
+from app.api.schema import print_sdl
+from app.identity.api_keys import grant_key
+from app.identity.tenants import create_tenant
+from app.main import running
+from app.rules.errors import Refusal
+from app.rules.ids import BootId
+from app.rules.permissions import Role
+from app.rules.tokens import TokenKind
+from app.serve import listen, serve
+from app.settings import Settings, SettingsError, load, secret
+from app.store.engine import Store, StoreError
+from app.store.installation import make_store, prepare
+from app.store.keys import Keys, new_id
+from app.telemetry import configure_logging
+
+T = TypeVar("T")
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+tenants = typer.Typer(no_args_is_help=True, help="Tenants: the organizations that lend and borrow.")
+api_keys = typer.Typer(no_args_is_help=True, help="API keys, also with the roles that GraphQL never gives.")
+cli.add_typer(tenants, name="tenant")
+cli.add_typer(api_keys, name="key")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        cli()
+    except (SettingsError, StoreError) as error:
+        _fail(str(error))
+
+
+@cli.command(name="serve")
+def serve_command(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8000,
+    with_demo: Annotated[
+        bool, typer.Option("--demo", help="Two tenants, an upstream and the lines to try them with.")
+    ] = False,
+) -> None:
+    """Serve the gateway. SQLite in ./data, unless CROSSGRANT_DATABASE_URL names a PostgreSQL."""
+    settings = load()
+    configure_logging(settings.log_level)
+    uvloop.run(_serve(demo.allowing_loopback(settings) if with_demo else settings, host, port, with_demo))
+
+
+async def _serve(settings: Settings, host: str, port: int, with_demo: bool) -> None:
+    with listen(host, port) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}"
+        async with running(settings, settings.public_url or address) as process:
+            print(f"Crossgrant listens on {address}", flush=True)
+            if not with_demo:
+                await serve(process, listening)
+                return
+            async with demo.running(process.gateway, address) as lines:
+                print(lines, flush=True)
+                await serve(process, listening)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database's schema up to date. `serve` does so too."""
+    _with_store(lambda store, keys: _nothing())
+    print("The database is up to date.")
+
+
+@cli.command()
+def schema() -> None:
+    """Print the GraphQL schema."""
+    print(print_sdl())
+
+
+@tenants.command(name="create")
+def create(
+    slug: Annotated[str, typer.Argument(help="Lower-case letters, digits and hyphens: acme-corp.")],
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    plan: Annotated[str, typer.Option(help="Its plan.")] = "standard",
+    as_json: AsJson = False,
+) -> None:
+    """Create a tenant and an owner's API key, which is shown once."""
+
+    async def run(store: Store, keys: Keys) -> dict[str, str]:
+        minted = keys.mint(TokenKind.API_KEY)
+        tenant = _or_fail(await store.write(create_tenant, slug, name, plan, minted))
+        return {"tenantId": tenant.id, "slug": tenant.slug, "apiKey": minted.text}
+
+    _show(_with_store(run), as_json)
+
+
+@api_keys.command(name="create")
+def create_key_command(
+    tenant: Annotated[str, typer.Argument(help="The tenant's slug or id.")],
+    role: Annotated[Role, typer.Option(help="What the key may do.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "from the command line",
+    subject: Annotated[str, typer.Option(help="Who it speaks for: a user or a service.")] = "command-line",
+    as_json: AsJson = False,
+) -> None:
+    """Create an API key with any role, which is shown once."""
+
+    async def run(store: Store, keys: Keys) -> dict[str, str]:
+        minted = keys.mint(TokenKind.API_KEY)
+        key = _or_fail(await store.write(grant_key, tenant, name, subject, role, minted))
+        return {"apiKeyId": key.id, "tenantId": key.tenant_id, "role": key.role, "apiKey": minted.text}
+
+    _show(_with_store(run), as_json)
+
+
+def _with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T:
+    async def run() -> T:
+        settings = load()
+        keys = Keys(secret(settings))
+        store = make_store(settings, BootId(new_id("bot")), serves=False)
+        try:
+            await prepare(store, keys)
+            return await use(store, keys)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _or_fail(result: T | Refusal) -> T:
+    if isinstance(result, Refusal):
+        _fail(result.message)
+    return result
+
+
+def _show(values: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps(values).decode())
+        return
+    for name, value in values.items():
+        print(f"{name}: {value}")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"crossgrant: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,80 @@
+"""A tenant's delegations, page by page, with their states by the clock."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, case, func, literal, select
+
+from app.delegations.read import terms_hold, visible_to
+from app.rules.ids import AgentId, DelegationId, Instant, TenantId
+from app.rules.lifecycle import Party, Status
+from app.store.engine import Tx
+from app.store.tables import Delegation
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which delegations; None does not narrow."""
+
+    side: Party
+    statuses: list[Status] | None = None
+    counterparty_id: TenantId | None = None
+    agent_id: AgentId | None = None
+    scope: str | None = None
+    expires_before: Instant | None = None
+
+
+def page(
+    tx: Tx,
+    asking: TenantId,
+    wanted: Filter,
+    now: Instant,
+    *,
+    limit: int,
+    after: DelegationId | None,
+    before: DelegationId | None,
+    backward: bool,
+) -> list[Delegation]:
+    """At most `limit` of them strictly between the ids, ascending, or descending where `backward`."""
+    rows = select(Delegation).where(*_matching(asking, wanted, now))
+    if after is not None:
+        rows = rows.where(Delegation.id > after)
+    if before is not None:
+        rows = rows.where(Delegation.id < before)
+    order = Delegation.id.desc() if backward else Delegation.id
+    return list(tx.scalars(rows.order_by(order).limit(limit)))
+
+
+def count(tx: Tx, asking: TenantId, wanted: Filter, now: Instant) -> int:
+    """How many there are."""
+    rows = select(func.count()).select_from(Delegation)
+    return tx.scalar(rows.where(*_matching(asking, wanted, now))) or 0
+
+
+def _matching(asking: TenantId, wanted: Filter, now: Instant) -> list[ColumnElement[bool]]:
+    mine, theirs = Delegation.delegator_id, Delegation.delegate_id
+    if wanted.side is Party.DELEGATE:
+        mine, theirs = theirs, mine
+    tests = [mine == asking, visible_to(asking)]
+    if wanted.statuses is not None:
+        tests.append(_standing(now).in_(wanted.statuses))
+    if wanted.counterparty_id is not None:
+        tests.append(theirs == wanted.counterparty_id)
+    if wanted.agent_id is not None:
+        tests.append(Delegation.agent_id == wanted.agent_id)
+    if wanted.scope is not None:
+        tests.append(terms_hold(literal(wanted.scope)))
+    if wanted.expires_before is not None:
+        tests.append(Delegation.expires_at < wanted.expires_before)
+    return tests
+
+
+def _standing(now: Instant) -> ColumnElement[Status]:
+    """`rules.lifecycle.standing`, in SQL."""
+    kind = Delegation.status.type
+    lapses = (Delegation.offer_expires_at <= now) | (Delegation.expires_at <= now)
+    ends = Delegation.status.in_((Status.ACTIVE, Status.SUSPENDED, Status.VALIDATING))
+    return case(
+        ((Delegation.status == Status.PENDING) & lapses, literal(Status.LAPSED, kind)),
+        (ends & (Delegation.expires_at <= now), literal(Status.EXPIRED, kind)),
+        else_=Delegation.status,
+    )

@@ -1,0 +1,228 @@
+"""Too much is refused before it costs anything: by each limit, in linear time, whatever the document is."""
+
+import time
+from collections.abc import Callable
+
+import httpx2
+import pytest
+import strawberry
+from graphql import build_schema, get_introspection_query, parse
+from graphql.language import OperationDefinitionNode
+from strawberry.extensions import QueryDepthLimiter
+
+from app.api.sizes import Measure, Size
+from tests.api.test_http import code, post
+
+SDL = build_schema(
+    """
+    interface Node { id: ID! }
+    type Agent implements Node { id: ID! name: String! tags: [String!]! owner: Agent! agents(first: Int, last: Int): AgentConnection! }
+    type AgentEdge { cursor: String! node: Agent! }
+    type AgentConnection { edges: [AgentEdge!]! nodes: [Agent!]! totalCount: Int! }
+    type Query { agent: Agent agents(first: Int, last: Int): AgentConnection! nodes(ids: [ID!]!): [Node]! all: [Agent!]! }
+    """
+)
+
+
+@strawberry.type(name="Query")
+class Bare:
+    hello: str
+
+
+def size(query: str, **variables: object) -> Size:
+    document = parse(query)
+    [operation] = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    return Measure(SDL, document, variables).operation(operation)
+
+
+def chain(levels: int) -> str:
+    """Each fragment spreads the next one twice: 2^levels fields in some 40 bytes a level."""
+    links = [f"fragment F{n} on Query {{ ...F{n + 1} ...F{n + 1} }}" for n in range(levels)]
+    return "{ ...F0 } " + " ".join(links) + f" fragment F{levels} on Query {{ __typename }}"
+
+
+@pytest.mark.parametrize(
+    ("query", "cost"),
+    [
+        ("{ agent { id name } }", 3),
+        ("{ agent { tags } }", 2),
+        ("{ agents { nodes { id } } }", 1 + 20 * 2),
+        ("{ agents(first: 7) { nodes { id } } }", 1 + 7 * 2),
+        ("{ agents(last: 7) { edges { node { id } } } }", 1 + 7 * 3),
+        ("{ agents(first: 0) { nodes { id } } }", 1),
+        ("{ agents(first: -9) { nodes { id } } agent { id } }", 1 + 2),
+        ("{ agents(first: null) { nodes { id } } }", 1 + 20 * 2),
+        ("{ agents(first: 3) { nodes { agents(first: 5) { nodes { id } } } } }", 1 + 3 * (1 + 1 + 5 * 2)),
+        ("{ all { id } }", 1 + 20),
+        ('{ nodes(ids: ["a", "b"]) { id } }', 1 + 2),
+        ("{ ...F ... on Query { ...F } } fragment F on Query { agents(first: 2) { nodes { id } } }", 2 * 5),
+        ("{ nothing(first: 9) { id } }", 2),
+        ("query ($n: Int = 4) { agents(first: $n) { nodes { id } } }", 1 + 4 * 2),
+    ],
+)
+def test_a_list_costs_what_it_may_return(query: str, cost: int) -> None:
+    assert size(query).cost == cost
+
+
+@pytest.mark.parametrize(
+    ("value", "cost"),
+    [
+        (6, 1 + 6 * 2),
+        (6.0, 1 + 6 * 2),
+        (None, 1 + 20 * 2),
+        (-6, 1),
+        (True, 1 + 2),
+        ("6", 1 + 20 * 2),
+        (10**30, 2 * 10**6 + 1),
+    ],
+)
+def test_variables_count_as_literals_do(value: object, cost: int) -> None:
+    assert size("query ($n: Int = 4) { agents(first: $n) { nodes { id } } }", n=value).cost == cost
+
+
+def test_a_variable_list_of_ids_counts_its_ids() -> None:
+    assert size("query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=["a"] * 30).cost == 31
+
+
+def test_depth_and_fields_count_what_fragments_hide() -> None:
+    measured = size(
+        "{ agent { ...F } agents { ...C } } fragment F on Agent { owner { owner { id } } } fragment C on AgentConnection { totalCount }"
+    )
+    assert (measured.depth, measured.fields, measured.width) == (4, 6, 2)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ ...F } fragment F on Query { agent { id } ...F }",
+        "{ ...A } fragment A on Query { ...B } fragment B on Query { ...A agent { id } }",
+        "{ ...Nowhere }",
+        "{ ...F } fragment F on Nothing { a { b } }",
+        "{ ... on Nothing { a } }",
+        "mutation { a { b } }",
+        "{ agent }",
+        "{ agents(first: $none) { nodes { id } } }",
+        'query ($n: Int = "x") { agents(first: $n) { nodes { id } } }',
+    ],
+)
+def test_a_document_that_is_not_valid_is_measured_all_the_same(query: str) -> None:
+    assert size(query).fields < 10
+
+
+def nested(levels: int) -> str:
+    return "{ thing " + "{ child " * (levels - 2) + "{ id }" + " }" * (levels - 1)
+
+
+@pytest.mark.parametrize(
+    ("within", "beyond", "message"),
+    [
+        (nested(12), nested(13), "the operation has 13 levels: 12 at most; ask for less at a time"),
+        (
+            "{ thing { " + "id " * 499 + "} }",
+            "{ thing { " + "id " * 500 + "} }",
+            "the operation has 501 fields: 500 at most; ask for less at a time",
+        ),
+        (
+            "{ " + " ".join(f"a{n}: hello" for n in range(20)) + " }",
+            "{ " + " ".join(f"a{n}: hello" for n in range(21)) + " }",
+            "the operation has 21 root fields: 20 at most; ask for less at a time",
+        ),
+        (
+            "{ things(first: 90) { nodes { things(first: 100) { nodes { id } } } } }",
+            "{ things(first: 100) { nodes { things(first: 100) { nodes { id } } } } }",
+            "the operation has 20,201 estimated cost: 20,000 at most; ask for less at a time",
+        ),
+        (
+            "{ thing { id } } #" + "x" * 32_000,
+            "{ thing { id } } #" + "x" * 33_000,
+            "Syntax Error: Source contains more than 32768 code points. Parsing aborted.",
+        ),
+        (
+            "query (" + "$a: Int " * 490 + ") { hello }",
+            "query (" + "$a: Int " * 600 + ") { hello }",
+            "Syntax Error: Document contains more than 2000 tokens. Parsing aborted.",
+        ),
+        (
+            "{ __schema { types { fields { type { name } } } } }",
+            "{ __schema { types { fields { args { type { fields { args { name } } } } } } } }",
+            "the operation has 3,376,422 estimated cost of introspection: 500,000 at most; ask for less at a time",
+        ),
+        (
+            '{ __type(name: "Thing") { ' + "ofType { " * 18 + "name " + "} " * 19 + "}",
+            '{ __type(name: "Thing") { ' + "ofType { " * 19 + "name " + "} " * 20 + "}",
+            "the operation has 21 levels of introspection: 20 at most; ask for less at a time",
+        ),
+    ],
+    ids=["depth", "fields", "roots", "cost", "length", "tokens", "introspection cost", "introspection depth"],
+)
+def test_each_limit_holds_at_its_edge(http: httpx2.Client, within: str, beyond: str, message: str) -> None:
+    for error in post(http, within).json().get("errors", ()):
+        assert error["extensions"]["code"] != "QUERY_TOO_COMPLEX"
+    refused = post(http, beyond)
+    assert code(refused) == "QUERY_TOO_COMPLEX"
+    assert refused.json()["errors"][0]["message"] == message
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{" * 900,
+        "{ " + "... { " * 300 + "__typename" + " }" * 301,
+        "{ ...F0 } "
+        + " ".join(f"fragment F{n} on Query {{ ... {{ ...F{n + 1} }} }}" for n in range(150))
+        + " fragment F150 on Query { hello }",
+        "{ echo(input: {json: " + "[" * 500 + "]" * 500 + "}) { scope } }",
+        "query ($a: " + "[" * 900 + "Int" + "]" * 900 + ") { hello }",
+    ],
+)
+def test_a_document_that_nests_without_end_is_refused_and_not_crashed_on(
+    http: httpx2.Client, query: str
+) -> None:
+    assert code(post(http, query)) in {"QUERY_TOO_COMPLEX", "BAD_USER_INPUT"}
+
+
+def test_fragments_that_nest_deeper_than_pythons_stack_are_too_complex(http: httpx2.Client) -> None:
+    def fragment(name: str, inside: str) -> str:
+        return f"fragment {name} on Query {{ " + "... { " * 190 + inside + " }" * 191
+
+    query = "{ ...A } " + fragment("A", "...B") + fragment("B", "...C") + fragment("C", "hello")
+    assert code(post(http, query)) == "QUERY_TOO_COMPLEX"
+
+
+@pytest.mark.parametrize("options", [{}, {"input_value_deprecation": True, "specified_by_url": True}])
+def test_the_introspection_queries_of_tools_pass(http: httpx2.Client, options: dict[str, bool]) -> None:
+    query = get_introspection_query(**options)
+    answered = post(http, query, headers={})
+    assert answered.json()["data"]["__schema"]["queryType"]["name"] == "Query"
+    measured = size(query)
+    assert (measured.cost, measured.depth) == (0, 0)
+
+
+def test_a_chain_of_fragments_takes_linear_time(http: httpx2.Client) -> None:
+    document = parse(chain(60))
+    [operation] = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+    assert seconds(lambda: Measure(SDL, document, {}).operation(operation)) < 0.05
+    refused = post(http, chain(60))
+    assert code(refused) == "QUERY_TOO_COMPLEX"
+    assert "more than 10^12" in refused.json()["errors"][0]["message"]
+
+
+def test_strawberrys_own_limiter_takes_twice_as_long_for_each_level() -> None:
+    # The variant that fails: at 60 levels it would not end.
+    limited = strawberry.Schema(Bare, extensions=[lambda: QueryDepthLimiter(max_depth=12)])
+
+    def run(levels: int) -> float:
+        assert limited.execute_sync(chain(levels)).errors is None
+        return seconds(lambda: limited.execute_sync(chain(levels)))
+
+    assert run(14) > 10 * run(7)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The quickest of three, since a machine may be busy."""
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return min(taken)

@@ -1,0 +1,196 @@
+"""A page of any size costs the same number of SQL statements."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Engine, event
+
+from app.api.context import Context, Gateway
+from app.api.requests import Operation
+from app.api.schema import make_schema
+from app.delegations.bindings import create_binding
+from app.delegations.offers import Accepted, OfferDraft, OfferRef, accept, offer
+from app.identity.callers import Caller, find_caller
+from app.identity.tenants import create_tenant
+from app.inventory.actions import define_action
+from app.inventory.agents import AgentDraft, register_agent
+from app.inventory.upstreams import register_upstream
+from app.ledger.wake import Wake
+from app.proxy.perform import Performer
+from app.rules.errors import Refusal
+from app.rules.ids import DAY, BootId, Instant
+from app.rules.terms import Constraints
+from app.rules.tokens import TokenKind
+from app.settings import Settings
+from app.store.engine import Store, Tx
+from app.store.installation import make_store
+from app.store.keys import Keys, new_id
+from app.store.tables import Agent
+
+SCHEMA = make_schema()
+KEYS = Keys(b"x" * 40)
+
+QUERY = """
+query ($direction: Direction!, $first: Int!) {
+  delegations(direction: $direction, first: $first) {
+    totalCount
+    pageInfo { hasNextPage endCursor }
+    nodes { %s }
+  }
+}
+"""
+
+#: What a list of delegations shows; one query of all of it would be too dear for a page of a hundred.
+PARTIES = """
+  id status scopes constraints { expiresAt } metadata
+  terms { version hash scopes constraints { ipAllowlist } }
+  delegator { slug } delegate { slug }
+  agent { id scopes trustScore tenant { slug } }
+  bindingCount
+  bindings(first: 3) { totalCount nodes { id usable agent { id name scopes tenant { slug } } } }
+  audit(last: 3) { nodes { seq event actor actingTenant { slug } actingAgent { name } } }
+"""
+PARTS = """
+  id
+  termsHistory { version }
+  actions { id upstreamName url }
+  bindings(first: 3) { nodes { id tokens { id } } }
+  audit(first: 3, events: ["binding.*"]) { nodes { seq delegation { id } } }
+"""
+#: As deep as a document may be: what one level finds, the next asks for.
+DEEP = """
+  id
+  bindings(first: 2) { edges { node { delegation { agent { tenant { slug } } bindings(first: 1) { nodes {
+    agent { name }
+  } } } } } }
+  audit(last: 2) { edges { node { delegation { terms { hash } } actingAgent { tenant { name } } } } }
+"""
+
+
+@pytest_asyncio.fixture
+async def store(database_url: str | None, tmp_path: Path) -> AsyncIterator[Store]:
+    settings = Settings(data_dir=tmp_path, database_url=database_url)
+    store = make_store(settings, BootId(new_id("bot")), serves=True)
+    await store.migrate()
+    yield store
+    await store.close()
+
+
+@contextmanager
+def counting() -> Iterator[list[str]]:
+    """Every statement of the process, but for the beginnings of transactions."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("BEGIN"):
+            seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("direction", ["OUTGOING", "INCOMING"])
+async def test_a_page_of_a_hundred_costs_the_statements_of_a_page_of_two(
+    store: Store, direction: str
+) -> None:
+    by, to = await store.write(_seed, 100)
+    context = _context(store, by if direction == "OUTGOING" else to)
+    for fields in (PARTIES, PARTS, DEEP):
+        counts = {}
+        for first in (2, 100):
+            with counting() as statements:
+                shown = await _run(context(), QUERY % fields, direction=direction, first=first)
+            assert len(shown["delegations"]["nodes"]) == first
+            counts[first] = statements
+        assert len(counts[2]) == len(counts[100]), counts
+
+
+async def test_a_page_shows_as_much_of_each_as_of_one(store: Store) -> None:
+    by, _ = await store.write(_seed, 30)
+    shown = await _run(_context(store, by)(), QUERY % PARTS, direction="OUTGOING", first=30)
+    for node in shown["delegations"]["nodes"]:
+        assert len(node["bindings"]["nodes"]) == len(node["audit"]["nodes"]) == 3
+        assert len(node["actions"]) == len(node["termsHistory"]) == 1
+
+
+def _context(store: Store, caller: Caller) -> Any:
+    settings = Settings()
+    gateway = Gateway(settings, store, KEYS, Wake(store), cast(Performer, None), "http://gateway.test", {})
+    return lambda: Context(gateway, caller, None)
+
+
+async def _run(context: Context, query: str, **variables: object) -> Any:
+    async for result in SCHEMA.results(Operation(query, variables, None), context):
+        assert not result.errors, result.errors
+        return result.data
+    raise AssertionError("a query has one result")
+
+
+def _seed(tx: Tx, many: int) -> tuple[Caller, Caller]:
+    by, to = _tenant(tx, "acme"), _tenant(tx, "globex")
+    actors = [_agent(tx, to, f"actor-{n}", []) for n in range(4)]
+    upstream = register_upstream(
+        tx,
+        by,
+        KEYS,
+        [ip_network("127.0.0.0/8")],
+        name="api",
+        kind="REST",
+        base_url="http://127.0.0.1:9",
+        credential=None,
+    )
+    assert not isinstance(upstream, Refusal)
+    for n in range(many):
+        scope = f"thing-{n}:read"
+        define_action(
+            tx,
+            by,
+            upstream.id,
+            scope=scope,
+            method="GET",
+            path=f"/things/{n}",
+            cost_units=1,
+            response_mode="BUFFERED",
+            idempotent=True,
+        )
+        _delegate(tx, by, to, _agent(tx, by, f"agent-{n}", [scope]), actors)
+    return by, to
+
+
+def _tenant(tx: Tx, slug: str) -> Caller:
+    minted = KEYS.mint(TokenKind.API_KEY)
+    create_tenant(tx, slug, slug, "standard", minted)
+    tx.flush()
+    caller = find_caller(tx, minted.hash)
+    assert caller is not None
+    return caller
+
+
+def _agent(tx: Tx, of: Caller, name: str, scopes: list[str]) -> Agent:
+    agent = register_agent(tx, of, AgentDraft(name, "", scopes, None, []))
+    assert isinstance(agent, Agent)
+    return agent
+
+
+def _delegate(tx: Tx, by: Caller, to: Caller, agent: Agent, actors: list[Agent]) -> None:
+    constraints = Constraints(Instant(tx.now() + DAY))
+    draft = OfferDraft(agent.id, to.tenant_id, agent.scopes, constraints, "TOKEN", "LIVE", None, {})
+    minted = KEYS.mint(TokenKind.OFFER)
+    assert not isinstance(offer(tx, by, draft, minted), Refusal)
+    token = KEYS.mint(TokenKind.LIVE)
+    ref = OfferRef(minted.hash, None)
+    accepted = accept(
+        tx, to, ref, actors[0].id, token, acknowledged=True, expected_hash=None, accept_key=None
+    )
+    assert isinstance(accepted, Accepted)
+    for actor in actors[1:]:
+        issued = create_binding(tx, to, accepted.delegation.id, actor.id, KEYS.mint(TokenKind.LIVE))
+        assert not isinstance(issued, Refusal)
