@@ -1,0 +1,79 @@
+"""Serving: uvicorn with our limits, from the first socket to the last answer."""
+
+import gc
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from typing_extensions import override
+
+from app.main import Process
+from app.settings import SettingsError
+from app.web.protocol import BoundedHttpProtocol
+from app.web.websocket import BoundedWebSocketProtocol
+
+#: As long as an upstream may take, and a little: then what is under way has been answered.
+_GRACE = 35  # seconds
+_KEEP_ALIVE = 15  # seconds
+#: A thread of the store asks for the interpreter between two steps of a statement. Python's 5 ms each time would be
+#: most of a commit; the switch itself takes some microseconds.
+_SWITCH = 0.0005  # seconds
+#: New objects until the youngest are looked through for cycles. A request makes hundreds and nearly no cycle: with
+#: Python's 700, every second request would pay for a look.
+_YOUNG = 50_000
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, closing: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # uvicorn's own also raises the signal again at the end, which kills the process before its store is closed.
+        self.force_exit |= self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing()  # streams would keep their connections open through the whole grace
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises SettingsError where the address cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+
+
+async def serve(process: Process, listening: socket.socket) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what is under way."""
+    config = uvicorn.Config(
+        process.app,
+        http=BoundedHttpProtocol,
+        ws=BoundedWebSocketProtocol,
+        ws_max_size=64 * 1024,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # whom to believe is decided in edge/address.py
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    _spare_requests()
+    await _Server(config, process.closing).serve([listening])
+
+
+def _spare_requests() -> None:
+    sys.setswitchinterval(_SWITCH)
+    # What has been made by now (schema, classes, statements) stays: looking through it again takes 60 ms each time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, 20, 50)
