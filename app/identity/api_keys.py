@@ -1,6 +1,6 @@
 """API keys: made and revoked by an owner, never above one's own role."""
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.identity.callers import Caller
 from app.identity.tenants import find_tenant
@@ -13,6 +13,9 @@ from app.rules.texts import refuse_text
 from app.store.engine import Tx
 from app.store.keys import Minted, new_id
 from app.store.tables import ApiKey
+
+MOST_KEYS = 200  # of one tenant, not revoked
+_LISTED = 1_000
 
 #: Who made what the command line made, in the ledger.
 COMMAND_LINE = "command-line"
@@ -40,6 +43,9 @@ def create_key(
     now = tx.now()
     if expires_at is not None and expires_at <= now:
         return Refusal(Code.EXPIRY_INVALID, "expiresAt is in the past: give a later instant", ("expiresAt",))
+    living = ApiKey.tenant_id == caller.tenant_id, ApiKey.revoked_at.is_(None)
+    if (tx.scalar(select(func.count()).select_from(ApiKey).where(*living)) or 0) >= MOST_KEYS:
+        return Refusal(Code.LIMIT_REACHED, f"your tenant has {MOST_KEYS} keys: revoke one first")
     key = _make(tx, caller.tenant_id, name, subject or caller.subject, role, expires_at, minted, now)
     append(tx, [_entry(Event.API_KEY_CREATED, key, caller.subject, now)])
     return key
@@ -125,6 +131,9 @@ def touch_keys(tx: Tx, used: dict[ApiKeyId, Instant]) -> None:
 
 
 def list_keys(tx: Tx, caller: Caller) -> list[ApiKey]:
-    """The keys of the caller's tenant, oldest first."""
+    """The newest keys of the caller's tenant, oldest first."""
     caller.require(Permission.KEYS_READ)
-    return list(tx.scalars(select(ApiKey).where(ApiKey.tenant_id == caller.tenant_id).order_by(ApiKey.id)))
+    mine = (
+        select(ApiKey).where(ApiKey.tenant_id == caller.tenant_id).order_by(ApiKey.id.desc()).limit(_LISTED)
+    )
+    return [*reversed(tx.scalars(mine).all())]

@@ -57,7 +57,6 @@ ErrorCode = enumeration(
         Code.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",
         Code.UPSTREAM_BROKEN: "The upstream broke off, or answered what is no HTTP.",
         Code.UPSTREAM_RESPONSE_TOO_LARGE: "The upstream's answer is larger than the gateway relays.",
-        Code.UPSTREAM_REDIRECTED: "The upstream answered with a redirect.",
         Code.NOT_SENT: "The action was not performed: the request was not sent.",
         Code.COMPLETION_LOST: "The action may have been performed, but could not be recorded as completed.",
         Code.GATEWAY_CRASHED: "The gateway stopped before it saw an answer; the action may have been performed.",
