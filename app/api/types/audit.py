@@ -43,7 +43,11 @@ class AuditEntry(Node):
     event: str = column("What happened, such as `delegation.accepted`.")
     occurred_at: Instant = column("When it happened.")
     dispatch_id: strawberry.ID | None = column("The dispatch that it is about.")
-    leaf_hash: str = column("SHA-256 of a zero byte and the entry as JSON by RFC 8785, in hex.")
+    leaf_hash: str = column(
+        "SHA-256, in hex, of a zero byte and the entry as JSON by RFC 8785: an object of id, seq, pairId, event, "
+        "occurredAt, tenantId (your own), delegationId, dispatchId, actingTenantId, targetTenantId, actingAgentId, "
+        "actor, action, outcome, code and details, with null for what there is not."
+    )
 
     @cached_property
     def _body(self) -> dict[str, Any]:
