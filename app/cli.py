@@ -47,7 +47,9 @@ def main() -> None:
 @cli.command(name="serve")
 def serve_command(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
+    ] = 8000,
     with_demo: Annotated[
         bool, typer.Option("--demo", help="Two tenants, an upstream and the lines to try them with.")
     ] = False,

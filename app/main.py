@@ -36,7 +36,13 @@ from app.store.installation import make_store, prepare
 from app.store.keys import Keys, new_id
 from app.store.postgres import Postgres
 from app.store.tables import Delegation
-from app.telemetry import AGENT_SHARE_ACTIVE, AGENT_SHARE_CROSS_TENANT_SUCCESS_RATE, DISPATCHES, get_logger
+from app.telemetry import (
+    AGENT_SHARE_ACTIVE,
+    AGENT_SHARE_CROSS_TENANT_SUCCESS_RATE,
+    DISPATCHES,
+    IN_FLIGHT,
+    get_logger,
+)
 from app.web.app import assemble
 from app.web.health import healthz, readyz
 from app.web.metrics import metrics
@@ -82,7 +88,8 @@ def _alone(settings: Settings) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SettingsError(
-                f"CROSSGRANT_DATA_DIR: another gateway serves from {settings.data_dir}"
+                f"CROSSGRANT_DATA_DIR: another gateway serves from {settings.data_dir.resolve()}: "
+                "stop it, or choose another folder"
             ) from None
         yield
 
@@ -108,7 +115,7 @@ async def _serving(
             "/.well-known/jwks.json": only(_document(assertions.jwks()), "GET"),
             "/healthz": healthz(),
             "/readyz": readyz(lambda: _ready(store)),
-            "/metrics": metrics(settings.metrics_token, lambda: _refresh(store)),
+            "/metrics": metrics(settings.metrics_token, lambda: _refresh(store, inflight)),
         },
         lifespan=_no_lifespan,
     )
@@ -168,7 +175,8 @@ async def _ready(store: Store) -> str | None:
     return None
 
 
-async def _refresh(store: Store) -> None:
+async def _refresh(store: Store, inflight: Inflight) -> None:
+    IN_FLIGHT.set(len(inflight))
     AGENT_SHARE_ACTIVE.set(await store.read(_count_active))
     samples = [sample for metric in DISPATCHES.collect() for sample in metric.samples]
     ended = sum(sample.value for sample in samples)

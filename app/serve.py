@@ -49,7 +49,10 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise SettingsError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise SettingsError(
+            f"cannot listen on {host} port {port}: {reason}; choose another with --port"
+        ) from None
 
 
 async def serve(process: Process, listening: socket.socket) -> None:

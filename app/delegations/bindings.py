@@ -97,10 +97,11 @@ def rotate_token(
         return refusal
     now = tx.now()
     living = [token for token in tokens_of(tx, binding.id) if opens(token, now)]
-    if len(living) >= MOST_TOKENS:
-        return Refusal(
-            Code.LIMIT_REACHED, f"{MOST_TOKENS} tokens of this binding overlap: wait for one to end"
+    if overlap and len(living) >= MOST_TOKENS:
+        message = (
+            f"{MOST_TOKENS} tokens of this binding overlap: wait for one to end, or rotate without overlap"
         )
+        return Refusal(Code.LIMIT_REACHED, message)
     ends = Instant(now + overlap * SECOND)
     for token in living:
         token.rotated_at = ends if token.rotated_at is None else min(token.rotated_at, ends)

@@ -16,6 +16,7 @@ from app.ledger.append import append
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
 from app.rules.ids import AgentId, DelegationId, Instant, TenantId
+from app.rules.instants import rfc3339
 from app.rules.lifecycle import Move, Party, Status, step
 from app.rules.permissions import Permission
 from app.rules.scopes import lendable, normal
@@ -126,7 +127,7 @@ def _offered(delegation: Delegation, terms: TermsVersion) -> dict[str, object]:
     return {
         "agentId": delegation.agent_id,
         "acceptance": delegation.acceptance,
-        "offerExpiresAt": delegation.offer_expires_at,
+        "offerExpiresAt": rfc3339(delegation.offer_expires_at),
         "scopes": terms.scopes,
         "termsVersion": terms.version,
         "termsHash": terms.hash,

@@ -78,7 +78,7 @@ async def running(gateway: Gateway, address: str) -> AsyncIterator[str]:
         service = _Service(uvicorn.Config(receipts(), log_config=None, lifespan="off"))
         serving = asyncio.ensure_future(service.serve([listening]))
         try:
-            yield f"{script}\n# All of this at once: bash {walk}"
+            yield f"{script}\nAll of this at once: bash {walk}\nCtrl-C stops the gateway; {gateway.settings.data_dir} keeps what it knows."
         finally:
             service.should_exit = True
             await serving

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope
 
+from app.edge.wait import Wait
+
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
@@ -32,11 +34,16 @@ async def read_body(
     # Before reading: the client that waits for "100 Continue" then never sends what we would throw away.
     if _announced(scope) > limit:
         return TooLarge(limit)
+    wait = Wait()
+    deadline = asyncio.get_running_loop().call_later(seconds, wait.call_off)
     try:
-        async with asyncio.timeout(seconds):
-            return await _collect(receive, limit)
-    except TimeoutError:
-        return Late(seconds)
+        return await _collect(receive, limit)
+    except asyncio.CancelledError:
+        if wait.was_called_off():
+            return Late(seconds)
+        raise
+    finally:
+        deadline.cancel()
 
 
 async def _collect(receive: Receive, limit: int) -> bytes | TooLarge | Gone:

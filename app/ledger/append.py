@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import insert, select, update
 
 from app.rules.entries import Event, Outcome, canonical, leaf_hash
-from app.rules.ids import AgentId, DelegationId, DispatchId, Instant, TenantId
+from app.rules.ids import AgentId, DelegationId, DispatchId, EntryId, Instant, PairId, TenantId
 from app.rules.instants import rfc3339
 from app.store.engine import Tx
+from app.store.hot import NewEntry
 from app.store.keys import new_id
 from app.store.tables import LedgerEntry, LedgerHead
 
@@ -60,7 +61,7 @@ def append(tx: Tx, facts: Iterable[Fact]) -> None:
     heads = select(LedgerHead.tenant_id, LedgerHead.seq).where(LedgerHead.tenant_id.in_(tenants))
     locked = tx.execute(heads.order_by(LedgerHead.tenant_id).with_for_update()).all()
     rows, reached = numbered(facts, dict(locked))
-    tx.execute(insert(LedgerEntry), rows)
+    tx.execute(insert(LedgerEntry), [row._asdict() for row in rows])
     for tenant_id, seq in reached.items():
         tx.execute(update(LedgerHead).where(LedgerHead.tenant_id == tenant_id).values(seq=seq))
     tx.facts.appended.update(tenants)
@@ -73,23 +74,23 @@ def ledgers(facts: Iterable[Fact]) -> list[TenantId]:
 
 def numbered(
     facts: Iterable[Fact], heads: Mapping[TenantId, int]
-) -> tuple[list[dict[str, Any]], dict[TenantId, int]]:
+) -> tuple[list[NewEntry], dict[TenantId, int]]:
     """The rows of these facts after the given heads, and the heads that follow them."""
-    reached = dict(heads)
+    reached: dict[TenantId, int] = {}
     rows = []
     for fact in facts:
-        pair_id = new_id("par")
-        shared = _shared(fact, pair_id)
+        pair_id = PairId(new_id("par"))
+        entry = _shared(fact, pair_id)
         for side in fact.sides:
-            reached[side.tenant_id] += 1
-            rows.append(_row(fact, shared, side, reached[side.tenant_id]))
+            seq = reached[side.tenant_id] = reached.get(side.tenant_id, heads[side.tenant_id]) + 1
+            rows.append(_row(fact, entry, side, seq))
     return rows, reached
 
 
-def _shared(fact: Fact, pair_id: str) -> dict[str, Any]:
+def _shared(fact: Fact, pair_id: PairId) -> dict[str, Any]:
     return {
         "pairId": pair_id,
-        "event": fact.event,
+        "event": fact.event.value,
         "occurredAt": rfc3339(fact.occurred_at),
         "delegationId": fact.delegation_id,
         "dispatchId": fact.dispatch_id,
@@ -103,18 +104,20 @@ def _shared(fact: Fact, pair_id: str) -> dict[str, Any]:
     }
 
 
-def _row(fact: Fact, shared: dict[str, Any], side: Side, seq: int) -> dict[str, Any]:
-    id = new_id("aud")
-    body = canonical({**shared, "id": id, "seq": seq, "tenantId": side.tenant_id, "actor": side.actor})
-    return {
-        "tenant_id": side.tenant_id,
-        "seq": seq,
-        "id": id,
-        "pair_id": shared["pairId"],
-        "event": fact.event,
-        "occurred_at": fact.occurred_at,
-        "delegation_id": fact.delegation_id,
-        "dispatch_id": fact.dispatch_id,
-        "body": body.decode(),
-        "leaf_hash": leaf_hash(body),
-    }
+def _row(fact: Fact, entry: dict[str, Any], side: Side, seq: int) -> NewEntry:
+    # `entry` is what the sides share; each puts its own in place.
+    id = entry["id"] = EntryId(new_id("aud"))
+    entry["seq"], entry["tenantId"], entry["actor"] = seq, side.tenant_id, side.actor
+    body = canonical(entry)
+    return NewEntry(
+        side.tenant_id,
+        seq,
+        id,
+        entry["pairId"],
+        entry["event"],
+        fact.occurred_at,
+        fact.delegation_id,
+        fact.dispatch_id,
+        body.decode(),
+        leaf_hash(body),
+    )

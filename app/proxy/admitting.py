@@ -1,6 +1,6 @@
 """Admitting: from what a batch sees to a decision for each attempt, and to what the admitted ones reserve."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.proxy.attempts import Admission, Attempt, ByCaller, CapHit, Go, No, Replay
 from app.proxy.evidence import Prior, Sight, Standing
@@ -10,13 +10,11 @@ from app.rules.admission import CAP_CODES, Admitted, decide
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import MINUTE, SECOND
-from app.rules.windows import WindowKind
 
 _TOUCH = MINUTE  # how exact a token's lastUsedAt is
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A refused attempt, still to be recorded. `scope` is what it would have needed, where that is known."""
 
     attempt: Attempt
@@ -73,34 +71,24 @@ def _again(
 
 def _anew(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: Standing) -> Go | Refusal:
     routes = sight.catalogs[standing.delegator_id].routes
-    used = {kind: sight.used[lead.delegation_id, kind] for kind in WindowKind}
+    used = sight.used[lead.delegation_id]
     decision = decide(sight.evidence(standing, lead.token_id), attempt.ask, routes, used, sight.now)
     if not isinstance(decision, Admitted):
         cap = _cap_hit(sight, standing, decision.code)
         return Refusal(attempt, lead, standing, decision.code, decision.scope, cap)
     route = decision.route
     _reserve(sight, writes, lead)
-    writes.dispatch(attempt, standing, lead.token_id, route.scope, None, sight.now)
+    row = writes.dispatch(attempt, standing, lead.token_id, route.scope, None, sight.now)
     _claim(sight, writes, attempt, lead)
-    return Go(
-        attempt,
-        lead.delegation_id,
-        lead.binding_id,
-        lead.token_id,
-        standing.delegator_id,
-        standing.delegate_id,
-        standing.agent_id,
-        standing.terms.version,
-        route,
-        sight.catalogs[standing.delegator_id].upstreams[route.upstream_name],
-        sight.now,
-    )
+    destination = sight.catalogs[standing.delegator_id].upstreams[route.upstream_name]
+    return Go(attempt, row, standing.agent_id, route, destination)
 
 
 def _reserve(sight: Sight, writes: Writes, lead: Lead) -> None:
-    for window in sight.windows:
-        writes.windows[lead.delegation_id, window] += 1
-        sight.used[lead.delegation_id, window.kind] += 1
+    writes.reserve(lead.delegation_id, sight.windows, 1)
+    used = sight.used[lead.delegation_id]
+    for kind in used:
+        used[kind] += 1
 
 
 def _claim(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead) -> None:

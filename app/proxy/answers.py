@@ -1,7 +1,8 @@
 """What a caller gets back: the shape of answers and refusals, the same at the proxy and in `dispatchAction`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -11,6 +12,7 @@ from app.proxy.attempts import CapHit
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import DispatchId, TenantId
+from app.rules.lifecycle import REFUSES
 from app.store.keys import Keys
 
 #: Upstream headers that reach the caller (promise 9): what describes the body, and nothing that acts on a browser.
@@ -29,19 +31,18 @@ ALLOWED = frozenset(
 KEPT = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: every dispatch makes one, and freezing triples what that costs
 class Answered:
     """The upstream's answer, as the caller may have it. `replayed`: it was given before."""
 
     dispatch_id: DispatchId
     status: int
-    headers: tuple[tuple[str, str], ...]
+    headers: Sequence[tuple[str, str]]
     body: bytes = field(repr=False)
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(NamedTuple):
     """No answer. `outcome` is None where nothing was recorded."""
 
     code: Code
@@ -101,12 +102,22 @@ REFUSALS: dict[Code, tuple[int, str]] = {
 }
 
 
+#: Ends of a right: they say nothing yet of an action that was under way.
+_ENDS = frozenset({*REFUSES.values(), Code.BINDING_REVOKED, Code.TOKEN_INVALID, Code.ACTION_NOT_FOUND})
+
+
+def told(denied: Denied) -> tuple[int, str]:
+    """The HTTP status, and what a person is told. An action that outlived its right is 403, whatever the right was."""
+    status, detail = REFUSALS[denied.code]
+    if denied.code in _ENDS and denied.outcome in (Outcome.WITHHELD, Outcome.INDETERMINATE):
+        return 403, f"{detail} The action was under way and may have been performed; its answer is withheld."
+    return status, detail
+
+
 def answered(id: DispatchId, answer: Answer) -> Answered:
     """What of an upstream's answer may leave."""
-    headers = tuple(
-        (name.lower(), value) for name, value in answer.headers.items() if name.lower() in ALLOWED
-    )
-    return Answered(id, answer.status, headers, answer.body)
+    named = [(name.lower(), value) for name, value in answer.headers.items()]
+    return Answered(id, answer.status, [each for each in named if each[0] in ALLOWED], answer.body)
 
 
 def seal_answer(keys: Keys, owner: TenantId, answer: Answered) -> str | None:
@@ -124,7 +135,7 @@ def open_answer(keys: Keys, owner: TenantId, id: DispatchId, sealed: str) -> Ans
     except InvalidTag:
         return None
     status, headers = orjson.loads(head)
-    return Answered(id, status, tuple((name, value) for name, value in headers), body, replayed=True)
+    return Answered(id, status, [(name, value) for name, value in headers], body, replayed=True)
 
 
 def limit_headers(cap: CapHit) -> Iterable[tuple[str, str]]:

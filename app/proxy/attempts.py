@@ -13,8 +13,9 @@ from app.proxy.destinations import Destination
 from app.rules.admission import Ask
 from app.rules.entries import Outcome
 from app.rules.errors import Code
-from app.rules.ids import AgentId, BindingId, DelegationId, DispatchId, Instant, TenantId, TokenId
+from app.rules.ids import AgentId, BindingId, DispatchId, TenantId
 from app.rules.routes import Route
+from app.store.hot import NewDispatch
 
 
 class Key(NamedTuple):
@@ -53,16 +54,10 @@ class Go(NamedTuple):
     """Admitted and committed: the one request may go out. All that its completion needs to know is here."""
 
     attempt: Attempt
-    delegation_id: DelegationId
-    binding_id: BindingId
-    token_id: TokenId | None
-    delegator_id: TenantId
-    delegate_id: TenantId
+    row: NewDispatch
     agent_id: AgentId
-    terms_version: int
     route: Route
     destination: Destination
-    admitted_at: Instant
 
 
 class CapHit(NamedTuple):

@@ -1,8 +1,8 @@
 """One batch: every admission and completion that waits, in one transaction.
 
-The steps, in the order of the house's locks: find what to lock; lock the delegations; read the clock and the evidence;
-decide in plain Python; write what was decided; lock the ledgers' heads, number, append. One item's refusal never fails
-its batch. The number of statements does not depend on the number of items.
+The steps: find what to lock; lock the delegations, then their tenants' ledgers; read the clock and the evidence; decide
+in plain Python; write what was decided, and number and append its entries. One item's refusal never fails its batch.
+The number of statements does not depend on the number of items.
 """
 
 from collections.abc import Sequence
@@ -45,5 +45,5 @@ def commit(
     answers = iter(refused)
     admissions = [next(answers) if isinstance(each, Refusal) else each for each in judged]
     completed = [complete(sight, writes, each) for each in completions]
-    appended = yield from writes.write()
+    appended = yield from writes.write(sight.heads)
     return Outcomes(admissions, completed, appended)

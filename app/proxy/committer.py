@@ -99,6 +99,10 @@ class Committer:
             await self._bell.wait()
             self._bell.clear()
             await self._batch(_Taken())
+            if (
+                self._admissions or self._completions
+            ):  # more than a batch takes: nobody else rings for the rest
+                self._bell.set()
 
     async def _batch(self, taken: _Taken) -> None:
         try:

@@ -4,11 +4,12 @@ from app.egress.outcomes import Answer, NotSent, Rejected
 from app.proxy.attempts import Aborted, Completed, Completion, Lost, Released, Withheld
 from app.proxy.evidence import Sight
 from app.proxy.records import action_fact
-from app.proxy.writes import Writes, row_of
+from app.proxy.writes import Writes
 from app.rules.admission import still_holds
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.windows import windows_at
+from app.store.hot import Finished
 
 _Verdict = tuple[Outcome, Code | None]
 
@@ -24,7 +25,7 @@ def complete(sight: Sight, writes: Writes, completion: Completion) -> Completed:
 
 def _judge(sight: Sight, completion: Completion) -> _Verdict:
     go = completion.go
-    evidence = sight.evidence(sight.standings[go.binding_id], go.token_id)
+    evidence = sight.evidence(sight.standings[go.row.binding_id], go.row.token_id)
     ended = still_holds(evidence, go.route.scope, sight.now)
     match completion.sent:
         case Answer():
@@ -42,23 +43,18 @@ def _record(
 ) -> None:
     go = completion.go
     status, size = _status(completion), _size(completion)
-    writes.finished.append(
-        {
-            "id": go.attempt.id,
-            "outcome": outcome,
-            "code": code,
-            "finished_at": sight.now,
-            "upstream_status": status,
-            "response_bytes": size,
-        }
-    )
-    writes.facts.append(action_fact(row_of(go), go.agent_id, outcome, code, sight.now, status, size))
+    ended = Finished(go.row.id, outcome.value, code and code.value, sight.now, status, size)
+    writes.finished.append(ended)
+    writes.facts.append(action_fact(go.row, go.agent_id, outcome, code, sight.now, status, size))
     if isinstance(completion.sent, NotSent):
         # No byte went out: the reservation goes back to the windows that it came from (promise 3).
-        for window in windows_at(go.admitted_at):
-            writes.windows[go.delegation_id, window] -= 1
+        writes.reserve(go.row.delegation_id, windows_at(go.row.requested_at), -1)
     if go.attempt.key:
-        claim = {"binding_id": go.binding_id, "key_hash": go.attempt.key.hash, "dispatch_id": go.attempt.id}
+        claim = {
+            "binding_id": go.row.binding_id,
+            "key_hash": go.attempt.key.hash,
+            "dispatch_id": go.attempt.id,
+        }
         if isinstance(completion.sent, NotSent):
             writes.frees.append(claim)
         elif outcome is Outcome.COMPLETED and completion.kept:

@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 from app.edge.address import client_ip
 from app.edge.body import Gone, Late, TooLarge, read_body
 from app.edge.problem import not_found, send_problem
-from app.proxy.answers import REFUSALS, Answered, Denied, limit_headers
+from app.proxy.answers import Answered, Denied, limit_headers, told
 from app.proxy.attempts import Attempt, ByToken, Key
 from app.proxy.perform import FORWARDED, Content, Performer
 from app.rules.admission import Ask
@@ -25,6 +25,8 @@ PREFIX = "/proxy/"
 _PREFIX = PREFIX.encode()
 BODY_SECONDS = 30.0
 LONGEST_KEY = 255
+
+_FORWARDED = {name.encode(): name for name in FORWARDED}
 
 #: Beside our own headers, on whatever came from an upstream: a browser neither guesses its type nor runs it.
 _GUARDS = (
@@ -126,9 +128,8 @@ def _bearer(headers: Mapping[bytes, bytes]) -> str | None:
     return token if kind.lower() == "bearer" and well_formed(TokenKind.LIVE, token) else None
 
 
-def _forwarded(headers: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
-    named = ((name.decode("latin-1"), value) for name, value in headers.items())
-    return tuple((name, value.decode("latin-1")) for name, value in named if name in FORWARDED)
+def _forwarded(headers: Mapping[bytes, bytes]) -> list[tuple[str, str]]:
+    return [(_FORWARDED[name], headers[name].decode("latin-1")) for name in headers if name in _FORWARDED]
 
 
 async def _answer(send: Send, answer: Answered) -> None:
@@ -143,7 +144,7 @@ async def _answer(send: Send, answer: Answered) -> None:
 
 
 async def _refuse(send: Send, denied: Denied, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
-    status, detail = REFUSALS[denied.code]
+    status, detail = told(denied)
     extra = list(headers)
     if status == 401:
         extra.append((b"www-authenticate", b"Bearer"))

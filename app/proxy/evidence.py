@@ -1,14 +1,14 @@
 """What a batch sees: the bindings, tokens, windows and idempotency keys of its items, read under its locks."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from app.proxy.attempts import Attempt, Completion, Go
+from app.proxy.attempts import Attempt, Completion
 from app.proxy.destinations import Catalog, Destinations
 from app.proxy.leads import Lead
 from app.rules.admission import Evidence, TokenFacts
@@ -19,14 +19,13 @@ from app.rules.terms import Terms
 from app.rules.windows import Window, WindowKind, windows_at
 from app.store import hot
 from app.store.engine import wall_clock
-from app.store.hot import Batch, Lock, step
+from app.store.hot import Batch, Lock, NewDispatch, step
 
 KEY_LIVES = DAY
 _NEVER = Instant(0)  # the clock of a batch that found nothing, and so judges nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A binding and its delegation, as they stand under the lock."""
 
     binding_id: BindingId
@@ -42,16 +41,14 @@ class Standing:
     routes_revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A scoped token, as it stands under the lock."""
 
     facts: TokenFacts
     last_used_at: Instant | None
 
 
-@dataclass(frozen=True, slots=True)
-class Prior:
+class Prior(NamedTuple):
     """What an Idempotency-Key stands for already, and how that ended."""
 
     fingerprint: str
@@ -59,6 +56,10 @@ class Prior:
     outcome: Outcome
     code: str | None
     answer: str | None
+
+
+def _none_used() -> defaultdict[DelegationId, dict[WindowKind, int]]:
+    return defaultdict(lambda: dict.fromkeys(WindowKind, 0))
 
 
 @dataclass(slots=True)
@@ -70,9 +71,10 @@ class Sight:
     standings: dict[BindingId, Standing] = field(default_factory=dict)
     tokens: dict[TokenId, Token] = field(default_factory=dict)
     catalogs: dict[TenantId, Catalog] = field(default_factory=dict)
-    used: Counter[tuple[DelegationId, WindowKind]] = field(default_factory=Counter)
+    used: defaultdict[DelegationId, dict[WindowKind, int]] = field(default_factory=_none_used)
     priors: dict[tuple[BindingId, str], Prior] = field(default_factory=dict)
     pending: set[DispatchId] = field(default_factory=set)
+    heads: dict[TenantId, int] = field(default_factory=dict)
 
     def evidence(self, standing: Standing, token_id: TokenId | None) -> Evidence:
         """What a decision about this binding and token sees."""
@@ -94,10 +96,11 @@ def look(
 ) -> Batch[Sight]:
     """Locks the delegations, in the order of their ids, and reads what they and theirs are."""
     known = [each for each in leads if each]
-    concerned: list[Lead | Go] = [*known, *(each.go for each in completions)]
+    concerned: list[Lead | NewDispatch] = [*known, *(each.go.row for each in completions)]
     if not concerned:
         return Sight()
-    yield Lock(sorted({each.delegation_id for each in concerned}))
+    ledgers = {id for each in concerned for id in (each.delegator_id, each.delegate_id)}
+    yield Lock(list({each.delegation_id for each in concerned}), list(ledgers))
     since = _since()
     rows = yield step(
         hot.SEE,
@@ -114,6 +117,7 @@ def look(
             for attempt, lead in zip(attempts, leads, strict=True)
             if attempt.key and lead
         ],
+        list(ledgers),
     )
     sight = _seen(rows[0], since)
     if known:
@@ -132,18 +136,21 @@ def _seen(row: Sequence[Any], since: Mapping[WindowKind, Instant]) -> Sight:
     windows = windows_at(now)
     if any(window.start < since[window.kind] for window in windows):
         raise RuntimeError("the database's clock is more than an hour behind this machine's: set one of them")
-    standings, tokens, used, priors, pending = (orjson.loads(column or "[]") for column in row[1:])
+    standings, tokens, used, priors, pending, heads = (orjson.loads(column or "[]") for column in row[1:])
     starts = {window.kind: window.start for window in windows}
+    counts = _none_used()
+    for id, kind, start, count in used:
+        if starts[kind] == start:
+            counts[id][WindowKind(kind)] = count
     return Sight(
         now,
         windows,
         {each[0]: _standing(each) for each in standings},
         {id: Token(TokenFacts(expires_at, rotated_at), last) for id, expires_at, rotated_at, last in tokens},
-        used=Counter(
-            {(id, WindowKind(kind)): count for id, kind, start, count in used if starts[kind] == start}
-        ),
+        used=counts,
         priors={(each[0], each[1]): _prior(each) for each in priors if each[4] > now - KEY_LIVES},
         pending=set(pending),
+        heads=dict(heads),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterable
 
 from sqlalchemy import select
 
+from app.edge.wait import Wait
 from app.egress.outcomes import Outcome as Sent
 from app.ledger.wake import POLL
 from app.proxy.attempts import Aborted, Go
@@ -16,33 +17,12 @@ from app.rules.ids import BindingId, DelegationId
 from app.rules.lifecycle import Status
 from app.store.engine import Store, Tx
 from app.store.tables import Binding, Delegation
-from app.telemetry import IN_FLIGHT, get_logger
+from app.telemetry import get_logger
 
 log = get_logger()
 
 
-class Flight:
-    """One action under way, and how to call it off. What `asyncio.timeout` does, at a quarter of its price."""
-
-    __slots__ = ("_called_off", "_task")
-
-    def __init__(self) -> None:
-        self._task = asyncio.current_task()
-        self._called_off = False
-
-    def call_off(self) -> None:
-        """Cancels the wait for the upstream, once."""
-        if not self._called_off and self._task is not None:
-            self._called_off = True
-            self._task.cancel()
-
-    def landed(self) -> bool:
-        """Whether a cancellation was ours alone; takes ours back."""
-        assert self._task is not None
-        return self._called_off and self._task.uncancel() == 0
-
-
-_Flights = dict[BindingId, set[Flight]]
+_Flights = dict[BindingId, set[Wait]]
 
 
 class Inflight:
@@ -53,30 +33,32 @@ class Inflight:
         self._flights: dict[DelegationId, _Flights] = {}
         self._asking: set[asyncio.Future[None]] = set()  # the loop alone would let them be collected
 
+    def __len__(self) -> int:
+        """How many are under way."""
+        return sum(len(flights) for bindings in self._flights.values() for flights in bindings.values())
+
     async def carry(self, go: Go, sending: Awaitable[Sent]) -> Sent | Aborted:
         """Waits for the upstream's answer, or for the right to it to end."""
-        flight = Flight()
-        flights = self._flights.setdefault(go.delegation_id, {}).setdefault(go.binding_id, set())
+        flight = Wait()
+        flights = self._flights.setdefault(go.row.delegation_id, {}).setdefault(go.row.binding_id, set())
         flights.add(flight)
-        IN_FLIGHT.inc()
         try:
             sent = await sending
         except asyncio.CancelledError:
-            if flight.landed():
+            if flight.was_called_off():
                 return Aborted()
             raise
         finally:
-            IN_FLIGHT.dec()
             self._forget(go, flight)
         return sent
 
-    def _forget(self, go: Go, flight: Flight) -> None:
-        by_binding = self._flights[go.delegation_id]
-        by_binding[go.binding_id].discard(flight)
-        if not by_binding[go.binding_id]:
-            del by_binding[go.binding_id]
+    def _forget(self, go: Go, flight: Wait) -> None:
+        by_binding = self._flights[go.row.delegation_id]
+        by_binding[go.row.binding_id].discard(flight)
+        if not by_binding[go.row.binding_id]:
+            del by_binding[go.row.binding_id]
         if not by_binding:
-            del self._flights[go.delegation_id]
+            del self._flights[go.row.delegation_id]
 
     def suspect(self, ids: Iterable[DelegationId]) -> None:
         """A right under these delegations has ended: what is under way there is found out at once."""

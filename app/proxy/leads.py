@@ -2,23 +2,24 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.proxy.attempts import Attempt, ByToken
-from app.rules.ids import BindingId, DelegationId, TokenId
+from app.rules.ids import BindingId, DelegationId, TenantId, TokenId
 from app.store import hot
 from app.store.hot import Batch, step
 
 _MOST = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """The binding that a token, or an API caller, names; and its delegation. No right follows from it."""
+class Lead(NamedTuple):
+    """The binding that a token, or an API caller, names; its delegation and tenants. No right follows from it."""
 
     token_id: TokenId | None
     binding_id: BindingId
     delegation_id: DelegationId
+    delegator_id: TenantId
+    delegate_id: TenantId
 
 
 class Leads:
@@ -43,10 +44,10 @@ class Leads:
         bindings = {_name(each) for each in attempts} - hashes
         if hashes:
             for row in (yield step(hot.FIND, sorted(hashes))):
-                self._known[row[0]] = Lead(row[1], row[2], row[3])
+                self._known[row[0]] = Lead(*row[1:])
         if bindings:
             for row in (yield step(hot.FIND_BINDINGS, sorted(bindings))):
-                self._known[row[0]] = Lead(None, row[0], row[1])
+                self._known[row[0]] = Lead(None, *row)
 
 
 def _name(attempt: Attempt) -> str:

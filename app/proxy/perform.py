@@ -8,6 +8,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from app.egress.client import Egress
@@ -44,15 +45,17 @@ FORWARDED = frozenset(
     }
 )
 
+_COMPLETED = DISPATCHES.labels(Outcome.COMPLETED, "")
+
 log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: every dispatch makes one, and freezing triples what that costs
 class Content:
     """What is to be sent beside method and path. `headers` are in lower case and already the allowed ones."""
 
     query: str
-    headers: tuple[tuple[str, str], ...]
+    headers: Sequence[tuple[str, str]]
     body: bytes = field(repr=False)
 
 
@@ -94,12 +97,12 @@ class Performer:
         answer = answered(go.attempt.id, sent) if isinstance(sent, Answer) else None
         kept = None
         if go.attempt.key and answer:
-            kept = seal_answer(self._keys, go.delegator_id, answer)
+            kept = seal_answer(self._keys, go.row.delegator_id, answer)
         completed = await self._committer.complete(Completion(go, sent, kept))
         match completed:
             case Released():
                 assert answer is not None, "only an answer is COMPLETED"
-                DISPATCHES.labels(Outcome.COMPLETED, "").inc()
+                _COMPLETED.inc()
                 return answer
             case Withheld(outcome, code):
                 return self._denied(Denied(code, go.attempt.id, outcome))

@@ -121,7 +121,7 @@ def settle(tx: Tx, ids: Iterable[DispatchId], outcome: Outcome, code: Code) -> i
     facts: list[Fact] = []
     for row in rows:
         row.outcome, row.code, row.finished_at = outcome, code, now
-        facts.append(action_fact(vars(row), agents[row.binding_id], outcome, code, now, None, None))
+        facts.append(action_fact(row, agents[row.binding_id], outcome, code, now, None, None))
         if outcome is Outcome.FAILED:
             _give_back(tx, row)
     tx.flush()

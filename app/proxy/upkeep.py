@@ -6,6 +6,7 @@ from app.ledger.append import Fact, Side, append
 from app.proxy.evidence import KEY_LIVES
 from app.rules.entries import Event, Outcome
 from app.rules.ids import MINUTE
+from app.rules.instants import rfc3339
 from app.store.engine import Tx
 from app.store.tables import Binding, Delegation, IdempotencyKey, RefusalCount
 
@@ -43,7 +44,7 @@ def _fact(tx: Tx, count: RefusalCount) -> Fact:
         acting_agent_id=binding.agent_id,
         outcome=Outcome.REFUSED,
         code=count.code,
-        details={"bindingId": binding.id, "count": count.counted, "minute": count.minute},
+        details={"bindingId": binding.id, "count": count.counted, "minute": rfc3339(count.minute)},
     )
 
 

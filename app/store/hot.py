@@ -2,26 +2,42 @@
 
 A batch is a generator that yields statements and is sent their rows, so one algorithm runs on a SQLite thread and on
 asyncpg alike. What costs is going back and forth: on SQLite each step of a statement gives the interpreter away, on
-PostgreSQL each statement waits for a turn of the event loop. So a statement works on all rows of a batch at once,
-takes its rows as one parameter, a JSON text, and what is read comes back as one row of JSON.
+PostgreSQL each statement waits for a turn of the event loop. So a statement works on all rows of a batch at once. What
+it looks for is a parameter of JSON, and what it finds comes back as one row of JSON. The many rows that every batch
+writes are parameters of their own, since parsing JSON would cost as much as writing them.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import cache
+from itertools import chain, count
 from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
+from app.rules.ids import (
+    BindingId,
+    BootId,
+    DelegationId,
+    DispatchId,
+    EntryId,
+    Instant,
+    PairId,
+    TenantId,
+    TokenId,
+)
+
 T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
 #: Rows to write, by section of WRITE.
-Sections = Mapping[str, Sequence[Mapping[str, Any]]]
+Sections = Mapping[str, Rows]
 
 
 class Statement(NamedTuple):
-    """One statement in both dialects."""
+    """One statement in both dialects. `clocked`: on SQLite its last parameter is the process's clock."""
 
     sqlite: str
     postgres: str
+    clocked: bool = False
 
 
 class Step(NamedTuple):
@@ -32,9 +48,12 @@ class Step(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """Locks these delegations, in the order of their ids. What a batch yields before it is outside its transaction."""
+    """Locks these delegations, then these tenants' ledgers, each in the order of their ids. What a batch yields before
+    it is outside its transaction.
+    """
 
-    ids: Sequence[str]
+    delegations: Sequence[str]
+    ledgers: Sequence[str]
 
 
 class Write(NamedTuple):
@@ -88,12 +107,20 @@ def _rows(sql: str, **columns: str) -> Statement:
 
 #: Where tokens and bindings lead, which never changes: read before the lock, to know what to lock.
 FIND = _listed(
-    "SELECT t.token_hash, t.id, t.binding_id, b.delegation_id FROM tokens t "
-    "JOIN bindings b ON b.id = t.binding_id WHERE t.token_hash {list}"
+    "SELECT t.token_hash, t.id, t.binding_id, b.delegation_id, d.delegator_id, d.delegate_id FROM tokens t "
+    "JOIN bindings b ON b.id = t.binding_id JOIN delegations d ON d.id = b.delegation_id WHERE t.token_hash {list}"
 )
-FIND_BINDINGS = _listed("SELECT id, delegation_id FROM bindings WHERE id {list}")
+FIND_BINDINGS = _listed(
+    "SELECT b.id, b.delegation_id, d.delegator_id, d.delegate_id FROM bindings b "
+    "JOIN delegations d ON d.id = b.delegation_id WHERE b.id {list}"
+)
 
-LOCK = "BEGIN; SELECT id FROM delegations WHERE id = ANY('{{{ids}}}'::text[]) ORDER BY id FOR NO KEY UPDATE"
+#: The ledgers' heads are the last in the order of locks. What is written after them (windows, dispatches) is written
+#: under its delegation's lock alone, so nobody who waits for a head holds it.
+LOCK = (
+    "BEGIN; SELECT id FROM delegations WHERE id = ANY('{{{delegations}}}'::text[]) ORDER BY id FOR NO KEY UPDATE; "
+    "SELECT tenant_id FROM ledger_heads WHERE tenant_id = ANY('{{{ledgers}}}'::text[]) ORDER BY tenant_id FOR UPDATE"
+)
 
 # -- reading: one row, a JSON list in each column
 
@@ -115,8 +142,9 @@ _KEYS = (
     "ON k.binding_id = r.binding_id AND k.key_hash = r.key_hash JOIN dispatches d ON d.id = k.dispatch_id"
 )
 _PENDING = "SELECT {list}(id) FROM dispatches WHERE id {dispatches} AND outcome = 'PENDING'"
+_HEADS = "SELECT {list}({array}(tenant_id, seq)) FROM ledger_heads WHERE tenant_id {ledgers}"
 _SEE = "SELECT {now}, " + ", ".join(
-    f"CAST(({query}) AS text)" for query in (_STANDINGS, _TOKENS, _WINDOWS, _KEYS, _PENDING)
+    f"CAST(({query}) AS text)" for query in (_STANDINGS, _TOKENS, _WINDOWS, _KEYS, _PENDING, _HEADS)
 )
 
 _SOURCES = {
@@ -125,12 +153,13 @@ _SOURCES = {
     "dispatches": _list(3),
     "windows": _objects(4, {"delegation_id": "text", "kind": "text", "since": "bigint"}),
     "keys": _objects(5, {"binding_id": "text", "key_hash": "text"}),
+    "ledgers": _list(6),
 }
 #: The database's clock in microseconds, and what decisions need to know. It starts when the locks are held, so the
 #: clock and the rows are read after them. Takes the lists of `_SOURCES`.
 SEE = Statement(
     _SEE.format(
-        now="crossgrant_now()",
+        now="?7",
         list="json_group_array",
         array="json_array",
         **{name: sqlite for name, (sqlite, _) in _SOURCES.items()},
@@ -141,6 +170,7 @@ SEE = Statement(
         array="json_build_array",
         **{name: postgres for name, (_, postgres) in _SOURCES.items()},
     ),
+    clocked=True,
 )
 ROUTES = _listed(
     "SELECT a.tenant_id, a.id, u.name, a.scope, a.method, a.path, a.idempotent FROM actions a "
@@ -157,65 +187,90 @@ REFUSALS = _rows(
     code="text",
     minute="bigint",
 )
-_HEADS = _listed("SELECT tenant_id, seq FROM ledger_heads WHERE tenant_id {list} ORDER BY tenant_id")
-HEADS = Statement(_HEADS.sqlite, f"{_HEADS.postgres} FOR UPDATE")
 
 # -- writing: what every batch writes, in sections of one statement
 
-_DISPATCH = {
-    "id": "text",
-    "delegation_id": "text",
-    "binding_id": "text",
-    "token_id": "text",
-    "delegator_id": "text",
-    "delegate_id": "text",
-    "actor": "text",
-    "scope": "text",
-    "method": "text",
-    "path": "text",
-    "upstream_name": "text",
-    "outcome": "text",
-    "code": "text",
-    "terms_version": "bigint",
-    "requested_at": "bigint",
-    "finished_at": "bigint",
-    "request_bytes": "bigint",
-    "boot_id": "text",
-}
-_ENTRY = {
-    "tenant_id": "text",
-    "seq": "bigint",
-    "id": "text",
-    "pair_id": "text",
-    "event": "text",
-    "occurred_at": "bigint",
-    "delegation_id": "text",
-    "dispatch_id": "text",
-    "body": "text",
-    "leaf_hash": "text",
-}
-_SECTIONS: dict[str, tuple[dict[str, str], str]] = {
+
+class NewDispatch(NamedTuple):
+    """A dispatch as it is admitted or refused."""
+
+    id: DispatchId
+    delegation_id: DelegationId
+    binding_id: BindingId
+    token_id: TokenId | None
+    delegator_id: TenantId
+    delegate_id: TenantId
+    actor: str | None
+    scope: str | None
+    method: str
+    path: str
+    upstream_name: str
+    outcome: str
+    code: str | None
+    terms_version: int
+    requested_at: Instant
+    finished_at: Instant | None
+    request_bytes: int
+    boot_id: BootId
+
+
+class Usage(NamedTuple):
+    """What is added to a window."""
+
+    delegation_id: DelegationId
+    kind: str
+    starts_at: Instant
+    used: int
+
+
+class Finished(NamedTuple):
+    """How a dispatch ended."""
+
+    id: DispatchId
+    outcome: str
+    code: str | None
+    finished_at: Instant
+    upstream_status: int | None
+    response_bytes: int | None
+
+
+class NewEntry(NamedTuple):
+    """An entry of one ledger."""
+
+    tenant_id: TenantId
+    seq: int
+    id: EntryId
+    pair_id: PairId
+    event: str
+    occurred_at: Instant
+    delegation_id: DelegationId | None
+    dispatch_id: DispatchId | None
+    body: str
+    leaf_hash: str
+
+
+class Head(NamedTuple):
+    """How far a ledger has come."""
+
+    tenant_id: TenantId
+    seq: int
+
+
+#: Each section's columns, and what is done with its rows.
+_SECTIONS: dict[str, tuple[Sequence[str], str]] = {
     "dispatches": (
-        _DISPATCH,
-        f"INSERT INTO dispatches ({', '.join(_DISPATCH)}) SELECT {', '.join(_DISPATCH)} FROM {{rows}}",
+        NewDispatch._fields,
+        f"INSERT INTO dispatches ({', '.join(NewDispatch._fields)}) SELECT * FROM {{rows}}",
     ),
     "windows": (
-        {"delegation_id": "text", "kind": "text", "starts_at": "bigint", "used": "bigint"},
+        Usage._fields,
         (
-            "INSERT INTO windows (delegation_id, kind, starts_at, used) "
-            "SELECT delegation_id, kind, starts_at, used FROM {rows} WHERE true "
+            "INSERT INTO windows (delegation_id, kind, starts_at, used) SELECT * FROM {rows} WHERE true "
             "ON CONFLICT (delegation_id, kind, starts_at) DO UPDATE SET used = windows.used + excluded.used"
         ),
     ),
     "finished": (
-        {
-            "id": "text",
-            "outcome": "text",
-            "code": "text",
-            "finished_at": "bigint",
-            "upstream_status": "bigint",
-            "response_bytes": "bigint",
-        },
+        Finished._fields,
         (
             "UPDATE dispatches SET outcome = r.outcome, code = r.code, finished_at = r.finished_at, "
             "upstream_status = r.upstream_status, response_bytes = r.response_bytes FROM {rows} "
@@ -223,25 +278,63 @@ _SECTIONS: dict[str, tuple[dict[str, str], str]] = {
         ),
     ),
     "entries": (
-        _ENTRY,
-        f"INSERT INTO ledger ({', '.join(_ENTRY)}) SELECT {', '.join(_ENTRY)} FROM {{rows}}",
+        NewEntry._fields,
+        f"INSERT INTO ledger ({', '.join(NewEntry._fields)}) SELECT * FROM {{rows}}",
     ),
     "heads": (
-        {"tenant_id": "text", "seq": "bigint"},
+        Head._fields,
         "UPDATE ledger_heads SET seq = r.seq FROM {rows} WHERE ledger_heads.tenant_id = r.tenant_id",
     ),
 }
-SECTIONS = tuple(_SECTIONS)
-WRITE_SQLITE = {name: sql.format(rows=_objects(1, columns)[0]) for name, (columns, sql) in _SECTIONS.items()}
-#: Takes the sections in their order.
-WRITE_POSTGRES = (
-    "WITH "
-    + ", ".join(
-        f"{name}_written AS ({sql.format(rows=_objects(number, columns)[1])})"
-        for number, (name, (columns, sql)) in enumerate(_SECTIONS.items(), 1)
-    )
-    + " SELECT 1"
+#: The columns that are numbers; the others are text.
+_NUMBERS = frozenset(
+    {
+        *("terms_version", "requested_at", "finished_at", "request_bytes", "starts_at", "used"),
+        *("upstream_status", "response_bytes", "seq", "occurred_at"),
+    }
 )
+_ROUND = 8  # rows: SQLite prepares one statement for each multiple of this
+
+
+def write_sqlite(section: str, rows: Rows) -> tuple[str, list[Any]]:
+    """The statement that writes these rows of a section, and its parameters."""
+    columns, _ = _SECTIONS[section]
+    size = -(-len(rows) // _ROUND) * _ROUND
+    padding = [None] * (len(columns) * (size - len(rows)))
+    return _sqlite(section, size), [*chain.from_iterable(rows), *padding, len(rows)]
+
+
+@cache  # as many as there are sizes of batches
+def _sqlite(section: str, size: int) -> str:
+    columns, sql = _SECTIONS[section]
+    named = ", ".join(f"column{number} AS {name}" for number, name in enumerate(columns, 1))
+    row = f"({', '.join('?' * len(columns))})"
+    return sql.format(rows=f"(SELECT {named} FROM (VALUES {', '.join([row] * size)}) LIMIT ?) AS r")
+
+
+def _postgres() -> str:
+    numbers = count(1)
+    written = []
+    for name, (columns, sql) in _SECTIONS.items():
+        lists = ", ".join(f"json_array_elements_text(${next(numbers)}::json)" for _ in columns)
+        typed = ", ".join(f"{each}::bigint" if each in _NUMBERS else each for each in columns)
+        rows = f"(SELECT {typed} FROM ROWS FROM ({lists}) AS t({', '.join(columns)})) AS r"
+        written.append(f"{name}_written AS ({sql.format(rows=rows)})")
+    return f"WITH {', '.join(written)} SELECT 1"
+
+
+#: Takes each section's columns, in their order: a JSON list for each, which costs asyncpg half of what arrays do.
+WRITE_POSTGRES = _postgres()
+
+
+def write_postgres(sections: Sections) -> list[str]:
+    """The parameters of WRITE_POSTGRES."""
+    return [
+        as_json(column)
+        for name, (columns, _) in _SECTIONS.items()
+        for column in (zip(*sections[name], strict=True) if sections.get(name) else [()] * len(columns))
+    ]
+
 
 # -- writing: what only some batches write
 

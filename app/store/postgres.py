@@ -17,12 +17,17 @@ from sqlalchemy.pool import NullPool
 
 from app.rules.ids import BootId, prefix_of
 from app.store.engine import Facts, P, Store, StoreError, T, Tx
-from app.store.hot import LOCK, SECTIONS, WRITE_POSTGRES, Batch, Lock, Rows, Step, Write, as_json
-from app.store.lane import Lane
+from app.store.hot import LOCK, WRITE_POSTGRES, Batch, Lock, Rows, Step, Write, write_postgres
 from app.store.migrations import upgrade
 
 _POOL = 10
 _LOCK = 5.0  # seconds
+#: The committer's few statements find their rows by key: that is right at every size, so they are planned once. Left to
+#: itself, PostgreSQL would plan them while tables are small and read all of a table that has grown since.
+_PLANS = (
+    "SET plan_cache_mode = force_generic_plan; SET jit = off; "
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+)
 _MIGRATION_LOCK = 0x43524F5353  # "CROSS"; any fixed number that no boot id hashes to in practice
 
 
@@ -37,9 +42,7 @@ class Postgres(Store):
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         self._boot_id = boot_id
-        # The committer's connection lives on a loop of its own, and so does the engine that opens it.
-        self._lane = Lane("committer")
-        self._lane_engine = create_async_engine(url, poolclass=NullPool)
+        self._apart = create_async_engine(url, poolclass=NullPool)
         self._own: AsyncConnection | None = None
         self._one = asyncio.Lock()
 
@@ -60,7 +63,8 @@ class Postgres(Store):
             return await connection.run_sync(lambda sync: query(Tx(sync), *args, **kwargs))
 
     async def commit(self, begin: Callable[[], Batch[T]]) -> T:
-        return await self._lane.run(self._commit(begin))
+        # Whoever waits for it may be cancelled, a batch is not.
+        return await asyncio.shield(asyncio.ensure_future(self._commit(begin)))
 
     async def _commit(self, begin: Callable[[], Batch[T]]) -> T:
         async with self._one:
@@ -76,18 +80,16 @@ class Postgres(Store):
 
     async def hold(self) -> None:
         """Takes this process's advisory lock, so that nobody settles what it has PENDING."""
-        await self._lane.run(self._hold())
-
-    async def _hold(self) -> None:
         async with self._one:
             await self._driver()
 
     async def _driver(self) -> "asyncpg.Connection[Any]":
         if self._own is None:
-            self._own = await self._lane_engine.connect()
+            self._own = await self._apart.connect()
             driver = await _raw(self._own)
             # Free at once, or as soon as the server has noticed that our last connection is gone.
             await driver.execute("SELECT pg_advisory_lock($1)", boot_lock(self._boot_id), timeout=_LOCK)
+            await driver.execute(_PLANS)
             return driver
         return await _raw(self._own)
 
@@ -110,8 +112,8 @@ class Postgres(Store):
             raise StoreError(f"CROSSGRANT_DATABASE_URL: cannot use the database: {reason}") from None
 
     async def close(self) -> None:
-        await self._lane.run(self._drop())
-        self._lane.close()
+        async with self._one:
+            await self._drop()
         await self._engine.dispose()
 
 
@@ -139,8 +141,9 @@ async def _rows(driver: "asyncpg.Connection[Any]", step: Step | Lock | Write) ->
         case Step(statement, payloads):
             return await driver.fetch(statement.postgres, *payloads)
         case Write(sections):
-            await driver.fetch(WRITE_POSTGRES, *(as_json(sections.get(name, [])) for name in SECTIONS))
-        case Lock(ids):
-            assert all(map(prefix_of, ids)), "only ids of ours are spelled out in a statement"
-            await driver.execute(LOCK.format(ids=",".join(sorted(ids))))
+            await driver.fetch(WRITE_POSTGRES, *write_postgres(sections))
+        case Lock(delegations, ledgers):
+            assert all(map(prefix_of, (*delegations, *ledgers))), "only ids of ours are spelled out"
+            ids = {"delegations": ",".join(delegations), "ledgers": ",".join(ledgers)}
+            await driver.execute(LOCK.format(**ids))
     return []

@@ -17,12 +17,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from app.store.engine import Facts, P, Store, StoreError, T, Tx, wall_clock
-from app.store.hot import WRITE_SQLITE, Batch, Lock, Rows, Step, Write, as_json
+from app.store.hot import Batch, Lock, Rows, Step, Write, write_sqlite
 from app.store.migrations import upgrade
 
 _READERS = 3
 _CHECKPOINT = 8000  # pages of 4 KiB: a page that is written again and again goes to the database once
 _BUSY = 10  # seconds to wait for another process's write; the command line's are short
+
+#: The committer has a prepared statement for each section and size of batch.
+_CONNECT = {"check_same_thread": False, "cached_statements": 512}
 
 
 class Sqlite(Store):
@@ -79,6 +82,7 @@ class Sqlite(Store):
         def run() -> None:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._path.touch(mode=0o600)  # SQLite gives its other files the same mode
                 with self._connection(writes=True).begin() as transaction:
                     upgrade(transaction.connection)
             except (OSError, DBAPIError) as error:
@@ -104,13 +108,12 @@ class Sqlite(Store):
 
 
 def _engine(path: Path, *, writes: bool, checkpoints: bool) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"check_same_thread": False})
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args=_CONNECT)
 
     @event.listens_for(engine, "connect")
     def _connect(driver: sqlite3.Connection, _record: object) -> None:
         driver.isolation_level = None  # we say BEGIN ourselves: Python's own would begin too late
         driver.execute(f"PRAGMA busy_timeout={_BUSY * 1000}")
-        driver.create_function("crossgrant_now", 0, wall_clock)
         if writes:
             driver.execute("PRAGMA journal_mode=WAL")
             driver.execute("PRAGMA synchronous=FULL")
@@ -144,11 +147,12 @@ def _drive(driver: sqlite3.Connection, batch: Batch[T]) -> T:
 def _rows(driver: sqlite3.Connection, step: Step | Lock | Write) -> Rows:
     match step:
         case Step(statement, payloads):
-            return driver.execute(statement.sqlite, payloads).fetchall()
+            clock = [wall_clock()] if statement.clocked else []  # SQLite has no clock but its process's
+            return driver.execute(statement.sqlite, [*payloads, *clock]).fetchall()
         case Write(sections):
             for name, rows in sections.items():
                 if rows:
-                    driver.execute(WRITE_SQLITE[name], (as_json(rows),))
+                    driver.execute(*write_sqlite(name, rows))
         case Lock():
             pass  # BEGIN IMMEDIATE has locked the whole store
     return []

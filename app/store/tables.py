@@ -252,7 +252,7 @@ class Binding(Row):
     """One agent of the delegate, bound to one delegation for good."""
 
     __tablename__ = "bindings"
-    __table_args__ = (Index(None, "delegation_id", "id"),)
+    __table_args__ = (Index(None, "delegation_id", "id"), Index(None, "agent_id"))
 
     id: Mapped[ids.BindingId] = mapped_column(primary_key=True)
     delegation_id: Mapped[ids.DelegationId] = mapped_column(ForeignKey("delegations.id"))

@@ -12,7 +12,7 @@ from uvicorn.protocols.utils import ClientDisconnected
 from app.edge.headers import ALWAYS, OWN, Header, completed
 from app.edge.problem import not_found, send_problem, to_handshake
 from app.rules.errors import Code
-from app.telemetry import bind_request_id, get_logger
+from app.telemetry import access, bind_request_id, get_logger
 
 #: Asked every few seconds by machines: an access line for each would hide the others.
 _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -100,7 +100,7 @@ class _Answer:
             self.status = int(message["status"])
             headers = completed(message.get("headers", ()), self._defaults)
             headers.append((b"x-request-id", self._request_id.encode()))
-            message = {**message, "headers": headers}
+            message["headers"] = headers
         await self._send(message)
 
     async def fail(self) -> None:
@@ -120,7 +120,7 @@ async def _nothing(scope: Scope, _receive: Receive, send: Send) -> None:
 def _access(method: str, path: str, status: int | None, began: float) -> None:
     # A status of null: the client was gone before there was one.
     ms = round((perf_counter() - began) * 1000, 2)
-    log.info("request", method=method, path=path[:_LONGEST_PATH], status=status, ms=ms)
+    access(method, path[:_LONGEST_PATH], status, ms)
 
 
 def _named() -> str:

@@ -26,6 +26,7 @@ from uvicorn.server import ServerState
 from app.edge.problem import MEDIA_TYPE, problem_bytes
 from app.rules.errors import Code
 from app.web.stall import CutsStalled
+from app.web.together import Together
 
 _Refusal = tuple[int, Code, str]
 
@@ -156,6 +157,8 @@ class BoundedHttpProtocol(CutsStalled, HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):  # llhttp also takes 0.9 and 2.0
             return _MALFORMED
+        if b"#" in self.url:  # RFC 9112, 3.2: no target has a fragment; the parser would drop it in silence
+            return _MALFORMED
         if names.count(b"host") != 1 and (version == "1.1" or b"host" in names):  # RFC 9112, 3.2
             return _MALFORMED
         if b"transfer-encoding" in names and not self._is_chunked(version):
@@ -180,6 +183,8 @@ class BoundedHttpProtocol(CutsStalled, HttpToolsProtocol):
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        if cycle.scope["method"] != "HEAD":  # there nothing comes after the head
+            cycle.transport = Together(self.transport, self.loop)
         super()._start_asgi_task(cycle, app)
 
     @override

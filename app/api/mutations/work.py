@@ -19,7 +19,7 @@ from app.api.types.dispatches import Dispatch, upstream_response
 from app.api.types.payloads import BindingPayload, DispatchActionPayload
 from app.delegations.bindings import Issued, create_binding, revoke_binding, rotate_token
 from app.proxy.actions import ActionAsk, attempt_action
-from app.proxy.answers import REFUSALS, Answered, Result
+from app.proxy.answers import Answered, Result, told
 from app.proxy.attempts import Attempt
 from app.proxy.endpoint import idempotency_key
 from app.proxy.perform import Content
@@ -120,6 +120,6 @@ async def _performed(context: Context, result: Result) -> DispatchActionPayload:
     dispatch = Dispatch(row=row) if row else None
     if isinstance(result, Answered):
         return DispatchActionPayload(dispatch=dispatch, response=upstream_response(result))
-    payload = DispatchActionPayload.refused(Refusal(result.code, REFUSALS[result.code][1]))
+    payload = DispatchActionPayload.refused(Refusal(result.code, told(result)[1]))
     payload.dispatch = dispatch
     return payload

@@ -258,6 +258,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["delegation_id"], ["delegations.id"], name="fk_bindings_delegation_id"),
         sa.PrimaryKeyConstraint("id", name="pk_bindings"),
     )
+    op.create_index("ix_bindings_agent_id", "bindings", ["agent_id"], unique=False)
     op.create_index("ix_bindings_delegation_id_id", "bindings", ["delegation_id", "id"], unique=False)
 
     op.create_table(
