@@ -1,0 +1,121 @@
+"""What always holds (DESIGN section 4), read from the store itself after whatever a test has done to it.
+
+The ledgers are gap-free and hashed; a fact stands in both ledgers or in the one that it concerns; a dispatch has ended
+in exactly one pair; the windows have counted exactly what was admitted.
+"""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import orjson
+
+from app.rules.entries import Event, Outcome, canonical, leaf_hash
+from app.rules.errors import Code
+from app.rules.instants import rfc3339
+from app.rules.windows import windows_at
+from app.store.tables import Delegation, Dispatch, LedgerEntry, LedgerHead, UsageWindow
+from tests.world import World
+
+#: What each side of a pair says for itself.
+OWN = {"id", "seq", "tenantId", "actor"}
+
+#: Facts between tenants that only the delegate is told.
+TOKENS = {Event.TOKEN_ISSUED, Event.TOKEN_ROTATED}
+#: How an offer can end that its delegate never saw.
+UNSEEN = {Event.REVOKED, Event.LAPSED}
+
+#: Why a dispatch FAILED without a byte sent, so that its reservation went back.
+UNSENT = {Code.NOT_SENT, Code.UPSTREAM_DENIED, Code.UPSTREAM_UNREACHABLE}
+
+Body = dict[str, Any]
+
+
+async def kept(world: World) -> None:
+    """Asserts all of it."""
+    entries = await world.rows(LedgerEntry)
+    bodies = [body_of(row) for row in entries]
+    numbered(entries, await world.rows(LedgerHead))
+    paired(bodies, await world.rows(Delegation))
+    dispatches = await world.rows(Dispatch)
+    ended(dispatches, bodies)
+    counted(dispatches, await world.rows(UsageWindow))
+
+
+def body_of(row: LedgerEntry) -> Body:
+    """An entry's body, which its columns only repeat."""
+    body: Body = orjson.loads(row.body)
+    assert canonical(body) == row.body.encode(), "the stored form is the canonical one"
+    assert leaf_hash(row.body.encode()) == row.leaf_hash
+    assert (row.tenant_id, row.seq, row.id, row.pair_id) == tuple(
+        body[name] for name in ("tenantId", "seq", "id", "pairId")
+    )
+    assert (row.event, rfc3339(row.occurred_at)) == (body["event"], body["occurredAt"])
+    assert (row.delegation_id, row.dispatch_id) == (body["delegationId"], body["dispatchId"])
+    return body
+
+
+def numbered(entries: list[LedgerEntry], heads: list[LedgerHead]) -> None:
+    """Each ledger counts from 1 without a gap to its head, and its ids are in that order too."""
+    ledgers: dict[str, list[LedgerEntry]] = defaultdict(list)
+    for row in entries:
+        ledgers[row.tenant_id].append(row)
+    for head in heads:
+        ledger = ledgers.pop(head.tenant_id, [])
+        assert [row.seq for row in ledger] == list(range(1, head.seq + 1))
+    assert not ledgers, "an entry in a ledger that is none"
+
+
+def paired(bodies: list[Body], delegations: list[Delegation]) -> None:
+    """A fact between tenants has one entry on each side, equal but for what is each side's own."""
+    by_token = {each.id: each for each in delegations if each.acceptance == "TOKEN"}
+    pairs: dict[str, list[Body]] = defaultdict(list)
+    for body in bodies:
+        pairs[body["pairId"]].append(body)
+    for sides in pairs.values():
+        event, parties = sides[0]["event"], {sides[0]["actingTenantId"], sides[0]["targetTenantId"]}
+        shared = [{name: value for name, value in side.items() if name not in OWN} for side in sides]
+        assert all(each == shared[0] for each in shared)
+        told = [side["tenantId"] for side in sides]
+        offered = by_token.get(sides[0]["delegationId"])
+        unseen = offered and (event == Event.OFFERED or (event in UNSEEN and offered.accepted_at is None))
+        alone = event in TOKENS or unseen
+        assert len(told) == (1 if alone else len(parties)), f"{event} is told to {told}"
+        assert set(told) <= parties
+        assert len(set(told)) == len(told)
+        assert sum(side["actor"] is not None for side in sides) <= 1, "the user is named in one ledger alone"
+
+
+def ended(dispatches: list[Dispatch], bodies: list[Body]) -> None:
+    """A dispatch that is not PENDING stands in both ledgers as it ended, once; a PENDING one in none."""
+    said: dict[str, list[Body]] = defaultdict(list)
+    for body in bodies:
+        if body["dispatchId"]:
+            said[body["dispatchId"]].append(body)
+    for row in dispatches:
+        sides = said.pop(row.id, [])
+        if row.outcome is Outcome.PENDING:
+            assert not sides
+            continue
+        event = Event.DENIED if row.outcome is Outcome.REFUSED else Event.ACTION
+        told = [(side["tenantId"], side["event"], side["outcome"], side["code"]) for side in sides]
+        facts = [(id, event, row.outcome, row.code) for id in (row.delegate_id, row.delegator_id)]
+        assert sorted(told) == sorted(facts)
+    assert not said, "an entry of a dispatch that there is not"
+
+
+def counted(dispatches: list[Dispatch], windows: list[UsageWindow]) -> None:
+    """Each window has counted the admissions in it, but for those of which no byte went out."""
+    admitted = [
+        row
+        for row in dispatches
+        if row.outcome is not Outcome.REFUSED
+        and not (row.outcome is Outcome.FAILED and Code(row.code or "") in UNSENT)
+    ]
+    wanted = Counter(
+        (row.delegation_id, window.kind, window.start)
+        for row in admitted
+        for window in windows_at(row.requested_at)
+    )
+    assert {
+        (each.delegation_id, each.kind, each.starts_at): each.used for each in windows if each.used
+    } == wanted
