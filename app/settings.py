@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 Network = IPv4Network | IPv6Network
 Networks = Annotated[tuple[Network, ...], NoDecode]
@@ -48,8 +50,14 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith("postgresql+asyncpg://"):
+        if value is None:
+            return value
+        if not value.startswith("postgresql+asyncpg://"):
             raise ValueError("must start with postgresql+asyncpg:// (unset it for SQLite)")
+        try:
+            make_url(value)
+        except (ArgumentError, ValueError):  # whose own text repeats the password
+            raise ValueError("must be as in postgresql+asyncpg://user:password@host:5432/database") from None
         return value
 
     @field_validator("secret_key")

@@ -108,6 +108,8 @@ class Committer:
         try:
             outcomes = await self._store.commit(lambda: self._begin(taken))
         except Exception:
+            if not taken.admissions and not taken.completions:
+                self._take(taken)  # the store did not even begin: whoever waits for it is told so
             log.exception(
                 "committer.batch_failed", admissions=len(taken.admissions), completions=len(taken.completions)
             )
@@ -117,8 +119,7 @@ class Committer:
 
     def _begin(self, taken: _Taken) -> Batch[Outcomes]:
         # On the store's thread. Nobody else takes from the queues while it runs, so their ends are safe to take from.
-        taken.completions = _take(self._completions)
-        taken.admissions = _take(self._admissions)
+        self._take(taken)
         return commit(
             [each.item for each in taken.admissions],
             [each.item for each in taken.completions],
@@ -126,6 +127,10 @@ class Committer:
             self._leads,
             self._destinations,
         )
+
+    def _take(self, taken: _Taken) -> None:
+        taken.completions = _take(self._completions)
+        taken.admissions = _take(self._admissions)
 
     def _deliver(self, outcomes: Outcomes, taken: _Taken) -> None:
         now = time.perf_counter()

@@ -87,9 +87,13 @@ class Postgres(Store):
         if self._own is None:
             self._own = await self._apart.connect()
             driver = await _raw(self._own)
-            # Free at once, or as soon as the server has noticed that our last connection is gone.
-            await driver.execute("SELECT pg_advisory_lock($1)", boot_lock(self._boot_id), timeout=_LOCK)
-            await driver.execute(_PLANS)
+            try:
+                # Free at once, or as soon as the server has noticed that our last connection is gone.
+                await driver.execute("SELECT pg_advisory_lock($1)", boot_lock(self._boot_id), timeout=_LOCK)
+                await driver.execute(_PLANS)
+            except BaseException:
+                await self._drop()  # without the lock, others would settle what it has PENDING
+                raise
             return driver
         return await _raw(self._own)
 

@@ -5,11 +5,12 @@ Whoever needs a database that nobody has touched asks for `database_url` instead
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from app.settings import Settings
 from app.store.engine import Tx
@@ -22,6 +23,13 @@ from tests.world import World, opened, settings_for
 #: For what only several connections can do to each other: SQLite has one writer.
 POSTGRES = pytest.mark.parametrize("store_kind", ["postgres"], indirect=True)
 SQLITE = pytest.mark.parametrize("store_kind", ["sqlite"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def said() -> Iterator[Sequence[Mapping[str, object]]]:
+    """What was logged. It is not printed: rendering one traceback takes longer than most tests here."""
+    with capture_logs() as events:
+        yield events
 
 
 @pytest.fixture(scope="session")

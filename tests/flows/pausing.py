@@ -49,6 +49,11 @@ class Gate:
         """Lets all go on that wait, and all that come."""
         await self._connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
+    async def take(self, lock: int, *, from_whom: int) -> None:
+        """Takes another's advisory lock: whoever held it is gone, and finds it taken when he comes back."""
+        await self._connection.execute("SELECT pg_terminate_backend($1)", from_whom)
+        await self._connection.execute("SELECT pg_advisory_lock($1)", lock)
+
     async def waiting(self, count: int = 1) -> None:
         """Until so many wait at it."""
         await self._counted(_AT_GATE, count)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -13,12 +12,13 @@ from app.proxy.attempts import Go, Lost, Released
 from app.proxy.settle import settle_abandoned
 from app.rules.entries import Event, Outcome
 from app.rules.errors import Code, Unavailable
+from app.store import postgres
 from app.store.engine import Tx
 from app.store.postgres import boot_lock
 from app.store.tables import Dispatch, IdempotencyKey, UsageWindow
 from tests.flows.conftest import POSTGRES, SQLITE
 from tests.flows.nodes import node
-from tests.flows.pausing import Gate, stopping_node
+from tests.flows.pausing import Gate, gate, stopping_node
 from tests.flows.waiting import until
 from tests.flows.wire import losing_line
 from tests.world import Lent, World, opened
@@ -237,29 +237,14 @@ async def test_a_living_process_is_left_alone_until_its_connection_ends(world: W
 
 
 @POSTGRES
-async def test_a_process_whose_lock_another_holds_admits_nothing(
+async def test_a_process_that_cannot_have_its_lock_admits_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.store.postgres._LOCK", 0.05)
+    monkeypatch.setattr(postgres, "_LOCK", 0.05)  # seconds that it waits for the lock
     lent = await world.delegation()
-    url = world.settings.database_url or ""
-    other = await asyncpg.connect(url.replace("+asyncpg", ""))
-    async with opened(world.settings) as stranded:
-        await other.execute("SELECT pg_advisory_lock($1)", boot_lock(stranded.boot_id))
-        with pytest.raises(TimeoutError):
-            await stranded.store.hold()  # type: ignore[attr-defined]  # a PostgreSQL store
-        running = asyncio.ensure_future(_try_to_admit(stranded, lent))
-        await running
-        await other.close()
+    async with gate(world) as closed, node(world) as at:
+        await closed.take(boot_lock(world.boot_id), from_whom=await backend_of(world))
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await at.admit(lent)
     assert not await world.rows(Dispatch)
-
-
-async def _try_to_admit(world: World, lent: Lent) -> None:
-    from tests.flows.nodes import Node
-
-    at = Node(world)
-    committing = asyncio.ensure_future(at.committer.run())
-    with pytest.raises(Unavailable):
-        await at.admit(lent)
-    committing.cancel()
-    await asyncio.gather(committing, return_exceptions=True)
