@@ -104,6 +104,11 @@ def _name_request(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     return event
 
 
+def redacted(text: str) -> str:
+    """The same of a text that is to be recorded."""
+    return redact(text.encode()).decode() if "cg" in text or "whsec_" in text else text
+
+
 def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     # Redacted after rendering: so nothing can hide in a nested value, a key or a traceback.
     try:

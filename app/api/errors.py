@@ -7,6 +7,7 @@
 Resolvers raise GatewayErrors. A bare GraphQLError out of one counts as a fault of ours.
 """
 
+import re
 from collections.abc import Iterator
 
 from graphql import GraphQLError, GraphQLSyntaxError
@@ -21,6 +22,9 @@ from app.rules.errors import Code, GatewayError
 from app.telemetry import get_logger, request_id
 
 log = get_logger()
+
+#: GraphQL shows the object in which it found a fault, and a credential may stand beside it.
+_WHOLE_INPUT = re.compile(r"(?:[.?] Found)?: [\[{].*", re.DOTALL)
 
 #: Strawberry's own complaints about a request: nothing in it that can run, a null for what may only be left out.
 _ABOUT_THE_REQUEST = (
@@ -66,6 +70,7 @@ def public(error: GraphQLError) -> PublicError:
         return _public(error, origin.message, origin.code)
     if _is_the_callers(error, origin):
         message = _MANY_RESULTS if isinstance(origin, InvalidOperationTypeError) else error.message
+        message = _WHOLE_INPUT.sub(".", message)
         return _public(error, message, _code(error))
     log.error("graphql.internal_error", path=error.path, exc_info=origin)
     return _public(error, "Internal error", Code.INTERNAL, requestId=request_id())

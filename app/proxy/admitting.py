@@ -10,6 +10,7 @@ from app.rules.admission import CAP_CODES, Admitted, decide
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import MINUTE, SECOND
+from app.rules.windows import WindowKind
 
 _TOUCH = MINUTE  # how exact a token's lastUsedAt is
 
@@ -71,7 +72,7 @@ def _again(
 
 def _anew(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: Standing) -> Go | Refusal:
     routes = sight.catalogs[standing.delegator_id].routes
-    used = sight.used[lead.delegation_id]
+    used = {kind: sight.used[lead.delegation_id, kind] for kind in WindowKind}
     decision = decide(sight.evidence(standing, lead.token_id), attempt.ask, routes, used, sight.now)
     if not isinstance(decision, Admitted):
         cap = _cap_hit(sight, standing, decision.code)
@@ -86,9 +87,8 @@ def _anew(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: 
 
 def _reserve(sight: Sight, writes: Writes, lead: Lead) -> None:
     writes.reserve(lead.delegation_id, sight.windows, 1)
-    used = sight.used[lead.delegation_id]
-    for kind in used:
-        used[kind] += 1
+    for kind in WindowKind:
+        sight.used[lead.delegation_id, kind] += 1
 
 
 def _claim(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead) -> None:

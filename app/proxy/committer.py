@@ -130,7 +130,8 @@ class Committer:
 
     def _take(self, taken: _Taken) -> None:
         taken.completions = _take(self._completions)
-        taken.admissions = _take(self._admissions)
+        # A caller who has left asks for nothing any more. What was sent for them is recorded all the same.
+        taken.admissions = [each for each in _take(self._admissions) if not each.done.done()]
 
     def _deliver(self, outcomes: Outcomes, taken: _Taken) -> None:
         now = time.perf_counter()
@@ -167,8 +168,7 @@ class Committer:
 
 
 def _take(queue: deque[_Waiting[T, R]]) -> list[_Waiting[T, R]]:
-    taken = (queue.popleft() for _ in range(min(_BATCH, len(queue))))
-    return [waiting for waiting in taken if not waiting.done.done()]  # a cancelled caller asks for nothing
+    return [queue.popleft() for _ in range(min(_BATCH, len(queue)))]
 
 
 def _resolve(future: "asyncio.Future[R]", result: R) -> None:

@@ -1,6 +1,6 @@
 """What a batch sees: the bindings, tokens, windows and idempotency keys of its items, read under its locks."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -58,10 +58,6 @@ class Prior(NamedTuple):
     answer: str | None
 
 
-def _none_used() -> defaultdict[DelegationId, dict[WindowKind, int]]:
-    return defaultdict(lambda: dict.fromkeys(WindowKind, 0))
-
-
 @dataclass(slots=True)
 class Sight:
     """All of it. `used` and `priors` move on with the batch's own admissions."""
@@ -71,7 +67,7 @@ class Sight:
     standings: dict[BindingId, Standing] = field(default_factory=dict)
     tokens: dict[TokenId, Token] = field(default_factory=dict)
     catalogs: dict[TenantId, Catalog] = field(default_factory=dict)
-    used: defaultdict[DelegationId, dict[WindowKind, int]] = field(default_factory=_none_used)
+    used: Counter[tuple[DelegationId, WindowKind]] = field(default_factory=Counter)
     priors: dict[tuple[BindingId, str], Prior] = field(default_factory=dict)
     pending: set[DispatchId] = field(default_factory=set)
     heads: dict[TenantId, int] = field(default_factory=dict)
@@ -138,16 +134,14 @@ def _seen(row: Sequence[Any], since: Mapping[WindowKind, Instant]) -> Sight:
         raise RuntimeError("the database's clock is more than an hour behind this machine's: set one of them")
     standings, tokens, used, priors, pending, heads = (orjson.loads(column or "[]") for column in row[1:])
     starts = {window.kind: window.start for window in windows}
-    counts = _none_used()
-    for id, kind, start, count in used:
-        if starts[kind] == start:
-            counts[id][WindowKind(kind)] = count
     return Sight(
         now,
         windows,
         {each[0]: _standing(each) for each in standings},
         {id: Token(TokenFacts(expires_at, rotated_at), last) for id, expires_at, rotated_at, last in tokens},
-        used=counts,
+        used=Counter(
+            {(id, WindowKind(kind)): count for id, kind, start, count in used if starts[kind] == start}
+        ),
         priors={(each[0], each[1]): _prior(each) for each in priors if each[4] > now - KEY_LIVES},
         pending=set(pending),
         heads=dict(heads),

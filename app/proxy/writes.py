@@ -14,6 +14,7 @@ from app.rules.ids import BootId, DelegationId, Instant, TenantId, TokenId
 from app.rules.windows import Window, windows_at
 from app.store import hot
 from app.store.hot import Batch, Finished, NewDispatch, Sections, Usage, Write, step
+from app.telemetry import redacted
 
 Rows = list[dict[str, Any]]
 
@@ -53,8 +54,8 @@ class Writes:
             attempt.by.caller.subject if isinstance(attempt.by, ByCaller) else None,
             scope,
             attempt.method,
-            attempt.path,
-            attempt.upstream_name,
+            redacted(attempt.path),  # whoever mistook a token for a path shows it to nobody
+            redacted(attempt.upstream_name),
             Outcome.REFUSED.value if code else Outcome.PENDING.value,
             code and code.value,
             standing.terms.version,

@@ -111,7 +111,8 @@ class Postgres(Store):
         try:
             async with self._engine.begin() as connection:
                 await connection.run_sync(run)
-        except (OSError, DBAPIError, asyncpg.PostgresError) as error:
+        except (OSError, DBAPIError, asyncpg.PostgresError, TypeError) as error:
+            # TypeError: the address has a parameter that the driver does not know
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise StoreError(f"CROSSGRANT_DATABASE_URL: cannot use the database: {reason}") from None
 

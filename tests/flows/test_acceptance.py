@@ -145,16 +145,16 @@ def statements() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("kind", WRONG)
-@pytest.mark.parametrize("accept_key", [None, "key"])
 async def test_a_wrong_offer_is_refused_in_the_same_words_and_changes_nothing(
-    world: World, kind: Kind, accept_key: str | None
+    world: World, kind: Kind
 ) -> None:
     offered = await world.offer()
     actor = await world.agent(offered.delegate, [])
     ref = await kind(world, offered)
     before = await _everything(world)
-    answer = await world.try_accept(offered.delegate.owner, ref, actor.id, accept_key=accept_key)
-    assert answer == NOT_ACCEPTABLE
+    for accept_key in (None, "key"):
+        answer = await world.try_accept(offered.delegate.owner, ref, actor.id, accept_key=accept_key)
+        assert answer == NOT_ACCEPTABLE
     assert await world.write(decline, offered.delegate.owner, ref, None) == NOT_ACCEPTABLE
     assert await world.read(preview, offered.delegate.owner, ref.offer_hash or "") is None
     assert await _everything(world) == before
@@ -281,9 +281,13 @@ async def test_another_tenant_with_the_same_key_gets_nothing(world: World) -> No
 async def accepts_at_once(world: World, offered: Offered, count: int) -> list[Accepted]:
     """Which of so many simultaneous acceptances of one offer succeed; the others fail in the one way."""
     actor = await world.agent(offered.delegate, [])
-    answers = await asyncio.gather(
-        *(world.try_accept(offered.delegate.owner, offered.ref, actor.id) for _ in range(count))
-    )
+    room = asyncio.Semaphore(500)  # nobody waits for a connection for longer than its pool allows
+
+    async def one() -> Accepted | Refusal:
+        async with room:
+            return await world.try_accept(offered.delegate.owner, offered.ref, actor.id)
+
+    answers = await asyncio.gather(*(one() for _ in range(count)))
     accepted = [each for each in answers if isinstance(each, Accepted)]
     assert [each for each in answers if not isinstance(each, Accepted)] == [NOT_ACCEPTABLE] * (
         count - len(accepted)
@@ -291,9 +295,9 @@ async def accepts_at_once(world: World, offered: Offered, count: int) -> list[Ac
     return accepted
 
 
-async def test_five_hundred_acceptances_of_one_token_make_one_delegation(world: World) -> None:
+async def test_hundreds_of_acceptances_of_one_token_make_one_delegation(world: World, full: bool) -> None:
     offered = await world.offer()
-    (accepted,) = await accepts_at_once(world, offered, 500)
+    (accepted,) = await accepts_at_once(world, offered, 10_000 if full else 500)
     (delegation,), (binding,) = await world.rows(Delegation), await world.rows(Binding)
     (token,) = await world.rows(ScopedToken)
     assert accepted.issued is not None

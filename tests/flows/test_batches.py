@@ -176,6 +176,23 @@ async def test_a_caller_who_left_before_the_batch_asked_for_nothing(world: World
     assert len(await world.rows(Dispatch)) == 1
 
 
+async def test_what_was_sent_for_a_caller_who_left_is_recorded_all_the_same(world: World) -> None:
+    lent = await world.delegation()
+    async with node(world) as at:
+        goes = [await at.go(lent) for _ in range(2)]
+        left, stays = (asyncio.ensure_future(at.complete(go)) for go in goes)
+        await asyncio.sleep(0)
+        left.cancel()
+        assert await stays == Released()
+        await asyncio.gather(left, return_exceptions=True)
+        await until(lambda: _none_pending(world))
+    assert {row.outcome for row in await world.rows(Dispatch)} == {Outcome.COMPLETED}
+
+
+async def _none_pending(world: World) -> bool:
+    return not await world.rows(Dispatch, Dispatch.outcome == Outcome.PENDING)
+
+
 async def test_a_caller_who_left_while_admitted_is_settled_as_not_sent(world: World) -> None:
     lent = await world.delegation()
     async with stopping_node(world) as (at, closed):

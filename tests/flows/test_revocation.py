@@ -16,6 +16,7 @@ from app.store.tables import Delegation
 from tests.flows.conftest import POSTGRES
 from tests.flows.nodes import Node, Rewired, node
 from tests.flows.pausing import gate, paused
+from tests.flows.waiting import until
 from tests.world import Lent, World
 
 
@@ -93,31 +94,36 @@ async def test_a_revocation_counts_the_admission_that_it_waited_for(world: World
         assert isinstance(await at.complete(go), Withheld)
 
 
+async def acting_until_refused(at: Node, lent: Lent) -> None:
+    """Performs actions, one after the other, until one is refused."""
+    while not isinstance(admission := await at.admit(lent), No):
+        assert isinstance(admission, Go)
+        for _ in range(random.randrange(20)):
+            await asyncio.sleep(0)  # the upstream's part
+        await at.complete(admission)
+    assert admission.code is Code.DELEGATION_REVOKED
+
+
 async def test_under_load_no_answer_is_released_after_the_revocation_and_its_receipt_counts_the_rest(
-    world: World,
+    world: World, full: bool
 ) -> None:
-    lent = await world.delegation()
+    for _ in range(50 if full else 3):
+        await revoked_under_load(world, await world.delegation())
+
+
+async def revoked_under_load(world: World, lent: Lent) -> None:
+    """Thirty act, and the right to it ends."""
     async with node(world) as at:
-        ended = asyncio.Event()
-
-        async def act() -> None:
-            while not isinstance(admission := await at.admit(lent), No):
-                for _ in range(random.randrange(20)):
-                    await asyncio.sleep(0)  # the upstream's part
-                assert isinstance(admission, Go)
-                await at.complete(admission)
-            assert admission.code is Code.DELEGATION_REVOKED
-            ended.set()
-
-        actors = [asyncio.ensure_future(act()) for _ in range(30)]
-        while len(await world.ledger(lent.delegate, Event.ACTION)) < 60:  # noqa: ASYNC110  # announced by nobody
-            await asyncio.sleep(0)
+        actors = [asyncio.ensure_future(acting_until_refused(at, lent)) for _ in range(30)]
+        await until(lambda: _acted(world, lent, random.randrange(1, 60)))
         revoked = await world.made(revoke, lent.delegator.owner, lent.id, "over")
         assert isinstance(await at.admit(lent), No)
         await asyncio.gather(*actors)
     rest = await after_revocation(world, lent)
     assert not released(rest)
-    assert revoked.receipt.in_flight_aborted == len(rest), (
-        "an admission after the revocation would be one more"
-    )
+    assert revoked.receipt.in_flight_aborted == len(rest), "an admission after it would be one more"
     assert revoked.receipt.drained == (not rest)
+
+
+async def _acted(world: World, lent: Lent, times: int) -> bool:
+    return len(await world.ledger(lent.delegate, Event.ACTION)) >= times

@@ -102,6 +102,27 @@ async def test_a_failing_batch_fails_for_its_own_items_alone(world: World) -> No
         )
 
 
+@SQLITE
+async def test_a_full_disk_refuses_and_leaves_nothing_half_written(world: World) -> None:
+    lent = await world.delegation()
+
+    def room(tx: Tx, pages: int) -> None:
+        tx.execute(
+            text(f"PRAGMA max_page_count = {tx.execute(text('PRAGMA page_count')).scalar_one() + pages}")
+        )
+
+    async with node(world) as at:
+        await world.write(room, 0)
+        long = "/v1/receipts/" + "x" * 2_000
+        answers = await asyncio.gather(
+            *(at.admit(lent, path=long) for _ in range(300)), return_exceptions=True
+        )
+        assert {type(each) for each in answers} == {Unavailable}
+        assert not await world.rows(Dispatch)
+        await world.write(room, 10_000)
+        assert await at.perform(lent) == Released()
+
+
 async def backend_of(world: World) -> int:
     """The PostgreSQL process behind the committer: it holds the gateway's advisory lock."""
     query = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) + objid::bigint = :key"
