@@ -83,7 +83,13 @@ def _alone(settings: Settings) -> Iterator[None]:
     if settings.database_url is not None:
         yield
         return
-    with (settings.data_dir / "serve.lock").open("w") as file:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (settings.data_dir / "serve.lock").open("w")
+    except OSError as error:
+        reason = f"cannot use {settings.data_dir}: {error.strerror}"
+        raise SettingsError(f"CROSSGRANT_DATA_DIR: {reason}") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -29,6 +29,8 @@ collect_ignore = (
     []
     if FULL
     else [
+        "test_caps.py",
+        "test_cli.py",
         "test_crash.py",
         "test_edge_of_http.py",
         "test_overload.py",
