@@ -13,6 +13,9 @@ from app.rules.errors import Code, Refusal
 from app.rules.ids import ActionId
 from app.rules.paths import is_plain
 
+LONGEST_TEMPLATE = 2_048
+MOST_SEGMENTS = 64  # also how deep `_find` goes: a request must not be able to exhaust the stack of its batch
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -58,6 +61,8 @@ def parse_template(template: str) -> tuple[str | None, ...]:
     if not template.startswith("/"):
         raise Unroutable("must start with '/', as in /v1/receipts/{id}")
     parts = template[1:].split("/")
+    if len(template) > LONGEST_TEMPLATE or len(parts) > MOST_SEGMENTS:
+        raise Unroutable(f"is too long: {LONGEST_TEMPLATE} characters and {MOST_SEGMENTS} segments at most")
     names = parameter_names(template)
     if len(set(names)) != len(names):
         raise Unroutable("names a parameter twice: give each its own name")
