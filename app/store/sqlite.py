@@ -5,9 +5,12 @@ checkpoints; the command line, which may write while a server runs, says so with
 """
 
 import asyncio
+import fcntl
+import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import local
 from typing import Any, Concatenate
@@ -83,7 +86,7 @@ class Sqlite(Store):
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._path.touch(mode=0o600)  # SQLite gives its other files the same mode
-                with self._connection(writes=True).begin() as transaction:
+                with _alone(self._path.parent), self._connection(writes=True).begin() as transaction:
                     upgrade(transaction.connection)
             except (OSError, DBAPIError) as error:
                 reason = error.strerror if isinstance(error, OSError) else getattr(error, "orig", error)
@@ -105,6 +108,17 @@ class Sqlite(Store):
             ).connect()
             self._opened.insert(0 if writes else len(self._opened), self._mine.connection)
         return self._mine.connection  # type: ignore[no-any-return]  # a thread's own attribute has no type
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    # Who first makes a file a write-ahead log has to be alone with it: SQLite refuses the others without waiting.
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _engine(path: Path, *, writes: bool, checkpoints: bool) -> Engine:

@@ -80,7 +80,7 @@ async def test_several_first_starts_at_once_make_one_installation(settings: Sett
         async with opened(settings):
             pass
 
-    await asyncio.gather(*(start() for _ in range(4)))
+    await asyncio.gather(*(start() for _ in range(12)))
     async with opened(settings) as world:
         assert len(await world.rows(Installation)) == 1
 
