@@ -117,7 +117,7 @@ async def _serving(
     app = assemble(
         {
             "/graphql": make_view(gateway),
-            PREFIX: Proxy(performer, keys, settings.trusted_proxies),
+            PREFIX: Proxy(store, performer, keys, settings.trusted_proxies),
             "/.well-known/jwks.json": only(_document(assertions.jwks()), "GET"),
             "/healthz": healthz(),
             "/readyz": readyz(lambda: _ready(store)),

@@ -32,7 +32,7 @@ async def read_body(
 ) -> bytes | TooLarge | Late | Gone:
     """The whole body of at most `limit` bytes, within `seconds` for all of it (promise 10)."""
     # Before reading: the client that waits for "100 Continue" then never sends what we would throw away.
-    if _announced(scope) > limit:
+    if announced(scope, 0) > limit:
         return TooLarge(limit)
     wait = Wait()
     deadline = asyncio.get_running_loop().call_later(seconds, wait.call_off)
@@ -68,8 +68,11 @@ def _piece(message: Message, room: int) -> bytes | TooLarge | Gone:
     return piece if len(piece) <= room else TooLarge(room)
 
 
-def _announced(scope: Scope) -> int:
+def announced(scope: Scope, unsaid: int) -> int:
+    """How many bytes the body will have, or `unsaid` where it comes in chunks."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value)  # the server has refused everything but digits
+        if name == b"transfer-encoding":
+            return unsaid
     return 0

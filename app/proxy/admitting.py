@@ -31,10 +31,11 @@ def admit(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead | None) -> 
     standing = sight.standings.get(lead.binding_id) if lead else None
     if lead is None or standing is None or not _owns(attempt, standing):
         return No(Code.TOKEN_INVALID)
-    _touch(sight, writes, lead)
+    if not sight.knows(attempt.by):
+        return No(Code.UNAUTHENTICATED)
     prior = sight.priors.get((lead.binding_id, attempt.key.hash)) if attempt.key else None
     if prior:
-        again = _again(sight, attempt, lead, standing, prior)
+        again = _again(sight, writes, attempt, lead, standing, prior)
         if again is not None:
             return again
     return _anew(sight, writes, attempt, lead, standing)
@@ -52,7 +53,7 @@ def _touch(sight: Sight, writes: Writes, lead: Lead) -> None:
 
 
 def _again(
-    sight: Sight, attempt: Attempt, lead: Lead, standing: Standing, prior: Prior
+    sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: Standing, prior: Prior
 ) -> Replay | Refusal | None:
     # A replay passes admission except caps; None: it is to be performed once more.
     assert attempt.key is not None
@@ -67,6 +68,7 @@ def _again(
         return Refusal(attempt, lead, standing, Code.IDEMPOTENCY_IN_PROGRESS, scope, None)
     if prior.outcome is not Outcome.COMPLETED and decision.route.idempotent:
         return None
+    _touch(sight, writes, lead)
     return Replay(prior.dispatch_id, standing.delegator_id, prior.outcome, prior.code, prior.answer)
 
 
@@ -78,6 +80,7 @@ def _anew(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: 
         cap = _cap_hit(sight, standing, decision.code)
         return Refusal(attempt, lead, standing, decision.code, decision.scope, cap)
     route = decision.route
+    _touch(sight, writes, lead)
     _reserve(sight, writes, lead)
     row = writes.dispatch(attempt, standing, lead.token_id, route.scope, None, sight.now)
     _claim(sight, writes, attempt, lead)

@@ -33,7 +33,9 @@ KEPT = 64 * 1024
 
 @dataclass(slots=True)  # not frozen: every dispatch makes one, and freezing triples what that costs
 class Answered:
-    """The upstream's answer, as the caller may have it. `replayed`: it was given before."""
+    """The upstream's answer, as the caller may have it. Header values have one character for each byte on the wire,
+    as ASGI's latin-1. `replayed`: it was given before.
+    """
 
     dispatch_id: DispatchId
     status: int
@@ -59,6 +61,11 @@ REFUSALS: dict[Code, tuple[int, str]] = {
     Code.TOKEN_INVALID: (
         401,
         "The scoped token is missing, malformed, unknown, rotated or expired. Ask for a new one.",
+    ),
+    Code.UNAUTHENTICATED: (401, "The API key has been revoked or has expired. Ask an owner for a new one."),
+    Code.LOOP_DETECTED: (
+        508,
+        "The request has come through this gateway before: an upstream's address leads back to it.",
     ),
     Code.DELEGATION_PENDING: (403, "The delegation is not active yet."),
     Code.DELEGATION_REVOKED: (403, "The delegation has ended. A new one is needed."),
@@ -103,7 +110,12 @@ REFUSALS: dict[Code, tuple[int, str]] = {
 
 
 #: Ends of a right: they say nothing yet of an action that was under way.
-_ENDS = frozenset({*REFUSES.values(), Code.BINDING_REVOKED, Code.TOKEN_INVALID, Code.ACTION_NOT_FOUND})
+_ENDS = frozenset(
+    {
+        *REFUSES.values(),
+        *(Code.BINDING_REVOKED, Code.TOKEN_INVALID, Code.ACTION_NOT_FOUND, Code.UNAUTHENTICATED),
+    }
+)
 
 
 def told(denied: Denied) -> tuple[int, str]:
@@ -117,7 +129,13 @@ def told(denied: Denied) -> tuple[int, str]:
 def answered(id: DispatchId, answer: Answer) -> Answered:
     """What of an upstream's answer may leave."""
     named = [(name.lower(), value) for name, value in answer.headers.items()]
-    return Answered(id, answer.status, [each for each in named if each[0] in ALLOWED], answer.body)
+    allowed = [(name, _opaque(value)) for name, value in named if name in ALLOWED]
+    return Answered(id, answer.status, allowed, answer.body)
+
+
+def _opaque(value: str) -> str:
+    # Bytes above ASCII need not be text (RFC 9110 section 5.5), and aiohttp's stand-ins for them are none.
+    return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def seal_answer(keys: Keys, owner: TenantId, answer: Answered) -> str | None:

@@ -54,6 +54,17 @@ class _Taken:
     admissions: list[_Waiting[Attempt, Admission]] = field(default_factory=list)
     completions: list[_Waiting[Completion, Completed]] = field(default_factory=list)
 
+    def __len__(self) -> int:
+        return len(self.admissions) + len(self.completions)
+
+    def halves(self) -> "tuple[_Taken, _Taken]":
+        """Two that are together as much as this one, each with less."""
+        a, c = (len(self.admissions) + 1) // 2, len(self.completions) // 2
+        return (
+            _Taken(self.admissions[:a], self.completions[:c]),
+            _Taken(self.admissions[a:], self.completions[c:]),
+        )
+
 
 class Committer:
     """One per process. `run` is its loop; `doubtful` is told what a failed batch may have left behind."""
@@ -90,6 +101,10 @@ class Committer:
         self._bell.set()
         return await waiting.done
 
+    def abandon(self, go: Go) -> None:
+        """Has it settled: nobody will complete it."""
+        self._doubtful(Doubt(unfinished=[go.attempt.id]))
+
     async def run(self) -> None:
         """Commits batch after batch, for ever: one under way, and one asked for that takes what waits by then."""
         await asyncio.gather(self._commit_waiting(), self._commit_waiting())
@@ -107,19 +122,29 @@ class Committer:
     async def _batch(self, taken: _Taken) -> None:
         try:
             outcomes = await self._store.commit(lambda: self._begin(taken))
-        except Exception:
-            if not taken.admissions and not taken.completions:
-                self._take(taken)  # the store did not even begin: whoever waits for it is told so
+        except Exception as error:
             log.exception(
                 "committer.batch_failed", admissions=len(taken.admissions), completions=len(taken.completions)
             )
-            self._fail(taken)
+            await self._failed(taken, error)
         else:
             self._deliver(outcomes, taken)
 
+    async def _failed(self, taken: _Taken, error: Exception) -> None:
+        if not taken:
+            self._take(taken)  # the store did not even begin: whoever waits for it is told so
+        if len(taken) < 2 or isinstance(error, Unavailable):
+            self._give_up(taken)
+            return
+        # One item may have failed all of them. Should COMMIT have been carried out all the same, nothing happens twice:
+        # a dispatch has one row, and only what is still PENDING is completed.
+        for half in taken.halves():
+            await self._batch(half)
+
     def _begin(self, taken: _Taken) -> Batch[Outcomes]:
         # On the store's thread. Nobody else takes from the queues while it runs, so their ends are safe to take from.
-        self._take(taken)
+        if not taken:
+            self._take(taken)
         return commit(
             [each.item for each in taken.admissions],
             [each.item for each in taken.completions],
@@ -150,7 +175,7 @@ class Committer:
             LEDGER_APPEND_LAG_SECONDS.observe(now - taken.completions[0].since)
         self._store.on_commit(Facts(appended=outcomes.appended))
 
-    def _fail(self, taken: _Taken) -> None:
+    def _give_up(self, taken: _Taken) -> None:
         # COMMIT may have been carried out although its answer was lost: only the store can tell.
         self._doubtful(
             Doubt(

@@ -1,7 +1,7 @@
 """Completing: what was admitted is judged again, recorded in both ledgers, and only then released."""
 
 from app.egress.outcomes import Answer, NotSent, Rejected
-from app.proxy.attempts import Aborted, Completed, Completion, Lost, Released, Withheld
+from app.proxy.attempts import Aborted, Attempt, Completed, Completion, Lost, Released, Withheld
 from app.proxy.evidence import Sight
 from app.proxy.records import action_fact
 from app.proxy.writes import Writes
@@ -26,7 +26,8 @@ def complete(sight: Sight, writes: Writes, completion: Completion) -> Completed:
 def _judge(sight: Sight, completion: Completion) -> _Verdict:
     go = completion.go
     evidence = sight.evidence(sight.standings[go.row.binding_id], go.row.token_id)
-    ended = still_holds(evidence, go.route.scope, sight.now)
+    routes = sight.catalogs[go.row.delegator_id].routes
+    ended = _caller_ended(sight, go.attempt) or still_holds(evidence, go.route, routes, sight.now)
     match completion.sent:
         case Answer():
             return (Outcome.WITHHELD, ended) if ended else (Outcome.COMPLETED, None)
@@ -36,6 +37,10 @@ def _judge(sight: Sight, completion: Completion) -> _Verdict:
             return Outcome.INDETERMINATE, ended or Code.UPSTREAM_BROKEN
         case unknown:
             return Outcome.INDETERMINATE, ended or unknown.code
+
+
+def _caller_ended(sight: Sight, attempt: Attempt) -> Code | None:
+    return None if sight.knows(attempt.by) else Code.UNAUTHENTICATED
 
 
 def _record(

@@ -6,11 +6,12 @@ from hashlib import sha256
 from starlette.types import Receive, Scope, Send
 
 from app.edge.address import client_ip
-from app.edge.body import Gone, Late, TooLarge, read_body
+from app.edge.body import Gone, Late, TooLarge, announced, read_body
 from app.edge.problem import not_found, send_problem
 from app.proxy.answers import Answered, Denied, limit_headers, told
 from app.proxy.attempts import Attempt, ByToken, Key
 from app.proxy.perform import FORWARDED, Content, Performer
+from app.proxy.uploads import SMALL, Uploads
 from app.rules.admission import Ask
 from app.rules.errors import Code, Unavailable
 from app.rules.ids import DispatchId
@@ -19,12 +20,14 @@ from app.rules.routes import ByPath
 from app.rules.terms import LARGEST_REQUEST
 from app.rules.tokens import TokenKind, well_formed
 from app.settings import Network
+from app.store.engine import Store
 from app.store.keys import Keys, new_id
 
 PREFIX = "/proxy/"
 _PREFIX = PREFIX.encode()
 BODY_SECONDS = 30.0
 LONGEST_KEY = 255
+_RECORDED = 1_024  # bytes of a path that is no plain one
 
 _FORWARDED = {name.encode(): name for name in FORWARDED}
 
@@ -39,7 +42,10 @@ _GUARDS = (
 class Proxy:
     """The ASGI application."""
 
-    def __init__(self, performer: Performer, keys: Keys, trusted_proxies: Sequence[Network]) -> None:
+    def __init__(
+        self, store: Store, performer: Performer, keys: Keys, trusted_proxies: Sequence[Network]
+    ) -> None:
+        self._uploads = Uploads(store)
         self._performer = performer
         self._keys = keys
         self._trusted = trusted_proxies
@@ -52,10 +58,29 @@ class Proxy:
         token = _bearer(headers)
         if token is None:
             await _refuse(send, Denied(Code.TOKEN_INVALID))
-            return
-        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        elif b"crossgrant-dispatch-id" in headers:
+            await _refuse(send, Denied(Code.LOOP_DETECTED))
+        elif headers.get(b"content-encoding", b"identity").lower() != b"identity":
             await _refuse(send, Denied(Code.ENCODING_NOT_SUPPORTED))
+        else:
+            await self._receive(scope, headers, self._keys.hash(token), receive, send)
+
+    async def _receive(
+        self, scope: Scope, headers: Mapping[bytes, bytes], token_hash: str, receive: Receive, send: Send
+    ) -> None:
+        size = announced(scope, LARGEST_REQUEST)
+        if size <= SMALL:
+            await self._read(scope, headers, token_hash, receive, send)
             return
+        async with self._uploads.room(size, token_hash) as refused:
+            if refused:
+                await _refuse(send, Denied(refused))
+            else:
+                await self._read(scope, headers, token_hash, receive, send)
+
+    async def _read(
+        self, scope: Scope, headers: Mapping[bytes, bytes], token_hash: str, receive: Receive, send: Send
+    ) -> None:
         body = await read_body(scope, receive, limit=LARGEST_REQUEST, seconds=BODY_SECONDS)
         match body:
             case Gone():
@@ -65,10 +90,10 @@ class Proxy:
             case TooLarge():
                 await _refuse(send, Denied(Code.REQUEST_TOO_LARGE))
             case bytes():
-                await self._perform(scope, headers, token, body, send)
+                await self._perform(scope, headers, token_hash, body, send)
 
     async def _perform(
-        self, scope: Scope, headers: Mapping[bytes, bytes], token: str, body: bytes, send: Send
+        self, scope: Scope, headers: Mapping[bytes, bytes], token_hash: str, body: bytes, send: Send
     ) -> None:
         key = headers.get(b"idempotency-key")
         if key is not None and not 1 <= len(key) <= LONGEST_KEY:
@@ -80,33 +105,32 @@ class Proxy:
             detail = "The query string holds characters that RFC 3986 does not allow: percent-encode them."
             await send_problem(send, 400, Code.BAD_USER_INPUT, detail)
             return
-        attempt = self._attempt(scope, token, body, key)
+        attempt = self._attempt(scope, token_hash, body, key)
         content = Content(query.decode("ascii"), _forwarded(headers), body)
         try:
             result = await self._performer.perform(attempt, content)
-        except Unavailable as error:
-            await _refuse(send, Denied(Code.OVERLOADED), [(b"retry-after", b"%d" % error.retry_after)])
-            return
+        except Unavailable:
+            result = Denied(Code.OVERLOADED)
         if isinstance(result, Answered):
             await _answer(send, result)
         else:
             await _refuse(send, result)
 
-    def _attempt(self, scope: Scope, token: str, body: bytes, key: bytes | None) -> Attempt:
+    def _attempt(self, scope: Scope, token_hash: str, body: bytes, key: bytes | None) -> Attempt:
         raw: bytes = scope["raw_path"][len(_PREFIX) :]
         upstream, slash, rest = raw.partition(b"/")
-        upstream_name = upstream.decode("ascii", "replace")
+        upstream_name = _shown(upstream)
         segments = parse_path(slash + rest)
         method: str = scope["method"]
-        path = wire_path(segments) if segments else (slash + rest).decode("ascii", "backslashreplace")
+        path = wire_path(segments) if segments else _shown(slash + rest)
         return Attempt(
             id=DispatchId(new_id("dsp")),
-            by=ByToken(self._keys.hash(token)),
+            by=ByToken(token_hash),
             ask=Ask(ByPath(upstream_name, method, segments), client_ip(scope, self._trusted), len(body)),
             upstream_name=upstream_name,
             method=method,
             path=path,
-            key=self._key(key, method, raw, scope["query_string"], body) if key else None,
+            key=self._key(key, method, upstream_name, path, scope["query_string"], body) if key else None,
         )
 
     def _key(self, key: bytes, *request: str | bytes) -> Key:
@@ -122,6 +146,12 @@ def idempotency_key(keys: Keys, key: str, *request: str | bytes) -> Key:
     return Key(keys.hash(key), digest.hexdigest())
 
 
+def _shown(raw: bytes) -> str:
+    """What was asked for, where it is recorded only because it was refused."""
+    text = raw[:_RECORDED].decode("ascii", "backslashreplace")
+    return text if len(raw) <= _RECORDED else f"{text}..."
+
+
 def _bearer(headers: Mapping[bytes, bytes]) -> str | None:
     kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     token = token.strip()
@@ -133,7 +163,7 @@ def _forwarded(headers: Mapping[bytes, bytes]) -> list[tuple[str, str]]:
 
 
 async def _answer(send: Send, answer: Answered) -> None:
-    headers = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in answer.headers]
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers]
     headers += [*_GUARDS, (b"crossgrant-dispatch-id", answer.dispatch_id.encode())]
     if answer.replayed:
         headers.append((b"idempotency-replayed", b"true"))
@@ -143,9 +173,11 @@ async def _answer(send: Send, answer: Answered) -> None:
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _refuse(send: Send, denied: Denied, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+async def _refuse(send: Send, denied: Denied) -> None:
     status, detail = told(denied)
-    extra = list(headers)
+    extra: list[tuple[bytes, bytes]] = []
+    if denied.code is Code.OVERLOADED:
+        extra.append((b"retry-after", b"1"))
     if status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
     if denied.cap:

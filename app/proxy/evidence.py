@@ -1,19 +1,30 @@
 """What a batch sees: the bindings, tokens, windows and idempotency keys of its items, read under its locks."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
-from app.proxy.attempts import Attempt, Completion
+from app.proxy.attempts import Attempt, ByCaller, ByToken, Completion
 from app.proxy.destinations import Catalog, Destinations
 from app.proxy.leads import Lead
 from app.rules.admission import Evidence, TokenFacts
 from app.rules.entries import Outcome
-from app.rules.ids import DAY, HOUR, AgentId, BindingId, DelegationId, DispatchId, Instant, TenantId, TokenId
+from app.rules.ids import (
+    DAY,
+    HOUR,
+    AgentId,
+    ApiKeyId,
+    BindingId,
+    DelegationId,
+    DispatchId,
+    Instant,
+    TenantId,
+    TokenId,
+)
 from app.rules.lifecycle import Status
 from app.rules.terms import Terms
 from app.rules.windows import Window, WindowKind, windows_at
@@ -71,6 +82,11 @@ class Sight:
     priors: dict[tuple[BindingId, str], Prior] = field(default_factory=dict)
     pending: set[DispatchId] = field(default_factory=set)
     heads: dict[TenantId, int] = field(default_factory=dict)
+    callers: set[ApiKeyId] = field(default_factory=set)
+
+    def knows(self, by: ByToken | ByCaller) -> bool:
+        """Whether a caller with an API key still is one. What a token is worth, its evidence says."""
+        return isinstance(by, ByToken) or by.caller.key_id in self.callers
 
     def evidence(self, standing: Standing, token_id: TokenId | None) -> Evidence:
         """What a decision about this binding and token sees."""
@@ -116,10 +132,17 @@ def look(
         list(ledgers),
     )
     sight = _seen(rows[0], since)
-    if known:
-        revisions = {each.delegator_id: each.routes_revision for each in sight.standings.values()}
-        sight.catalogs = yield from destinations.learn(revisions)
+    revisions = {each.delegator_id: each.routes_revision for each in sight.standings.values()}
+    sight.catalogs = yield from destinations.learn(revisions)
+    callers = _callers([*attempts, *(each.go.attempt for each in completions)])
+    if callers:
+        found = yield step(hot.API_KEYS, callers)
+        sight.callers = {id for id, expires_at in found if expires_at is None or expires_at > sight.now}
     return sight
+
+
+def _callers(attempts: Iterable[Attempt]) -> list[ApiKeyId]:
+    return list({each.by.caller.key_id for each in attempts if isinstance(each.by, ByCaller)})
 
 
 def _since() -> dict[WindowKind, Instant]:

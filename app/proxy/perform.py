@@ -93,11 +93,16 @@ class Performer:
         return await asyncio.shield(task)
 
     async def _go(self, go: Go, content: Content) -> Result:
-        sent = await self._send(go, content)
-        answer = answered(go.attempt.id, sent) if isinstance(sent, Answer) else None
-        kept = None
-        if go.attempt.key and answer:
-            kept = seal_answer(self._keys, go.row.delegator_id, answer)
+        try:
+            sent = await self._send(go, content)
+            answer = answered(go.attempt.id, sent) if isinstance(sent, Answer) else None
+            kept = None
+            if go.attempt.key and answer:
+                kept = seal_answer(self._keys, go.row.delegator_id, answer)
+        except BaseException:
+            # It was admitted, so it ends in both ledgers, whatever becomes of whoever waits for it (promise 6).
+            self._committer.abandon(go)
+            raise
         completed = await self._committer.complete(Completion(go, sent, kept))
         match completed:
             case Released():

@@ -74,11 +74,11 @@ def decide(
     return Refused(code, route.scope) if code else Admitted(route)
 
 
-def still_holds(evidence: Evidence, scope: str, now: Instant) -> Code | None:
+def still_holds(evidence: Evidence, route: Route, routes: RouteTable, now: Instant) -> Code | None:
     """Judges an admitted request again, before its answer is released: None, or why it is withheld."""
     if code := right_ended(evidence, now):
         return code
-    return None if _lends(evidence, scope) else Code.ACTION_NOT_FOUND
+    return None if route in routes and _lends(evidence, route.scope) else Code.ACTION_NOT_FOUND
 
 
 def right_ended(evidence: Evidence, now: Instant) -> Code | None:

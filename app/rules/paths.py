@@ -20,11 +20,15 @@ _FORBIDDEN = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]|%[0-9A-Fa-f]{2}|^\.{1,2}(?:;.*
 _UNRESERVED = "-._~:@,"
 
 
-# Clients repeat themselves; the answer depends on nothing but the bytes.
-@lru_cache(maxsize=4096)
 def parse_path(raw: bytes) -> tuple[str, ...] | None:
     """The decoded segments of a raw path such as `b"/v1/receipts/42"`, or None where it is not plain."""
-    if len(raw) > LONGEST or _RAW_PATH.fullmatch(raw) is None:
+    return _parsed(raw) if len(raw) <= LONGEST else None
+
+
+# Clients repeat themselves; the answer depends on nothing but the bytes.
+@lru_cache(maxsize=4096)
+def _parsed(raw: bytes) -> tuple[str, ...] | None:
+    if _RAW_PATH.fullmatch(raw) is None:
         return None
     try:
         segments = tuple(unquote_to_bytes(part).decode("utf-8", "strict") for part in raw[1:].split(b"/"))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from app.rules.errors import Code, Refusal
 from app.rules.ids import ActionId
-from app.rules.paths import is_plain
+from app.rules.paths import LONGEST, is_plain, wire_path
 
 LONGEST_TEMPLATE = 2_048
 MOST_SEGMENTS = 64  # also how deep `_find` goes: a request must not be able to exhaust the stack of its batch
@@ -105,6 +105,7 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._roots: dict[str, _Node] = {}
         self._by_scope: dict[str, list[Route]] = {}
+        self._ids: set[ActionId] = set()
         for route in routes:
             self._add(route)
 
@@ -117,6 +118,11 @@ class RouteTable:
                 node = node.literals.setdefault(segment, _Node())
         node.routes[route.method] = route
         self._by_scope.setdefault(route.scope, []).append(route)
+        self._ids.add(route.action_id)
+
+    def __contains__(self, route: Route) -> bool:
+        """Whether there is this action; one never changes, it is only removed."""
+        return route.action_id in self._ids
 
     def find(self, target: Target) -> list[Route]:
         """The actions that this request could be: one by path at most, several by scope."""
@@ -149,4 +155,8 @@ def fill(route: Route, parameters: Mapping[str, str]) -> tuple[str, ...] | Refus
             message = f"pathParameters.{name} must be one plain path segment, without slashes or dot segments"
             return Refusal(Code.INVALID, message, ("pathParameters", name))
     values = iter(names)
-    return tuple(parameters[next(values)] if part is None else part for part in route.segments)
+    filled = tuple(parameters[next(values)] if part is None else part for part in route.segments)
+    if sum(map(len, filled)) > LONGEST or len(wire_path(filled)) > LONGEST:
+        message = f"pathParameters make a path of over {LONGEST} characters: give shorter values"
+        return Refusal(Code.INVALID, message, ("pathParameters",))
+    return filled

@@ -83,7 +83,9 @@ class Store(ABC):
     async def commit(self, begin: Callable[[], Batch[T]]) -> T:
         """Runs a batch of fixed statements in one transaction, on the driver itself and on a thread of the store's.
 
-        `begin` is called there, when the batch before it has ended: so the next one can be asked for meanwhile.
+        `begin` is called there, when the batch before it has ended: so the next one can be asked for meanwhile. Raises
+        Unavailable where the store failed, and whatever the batch raised. Only before COMMIT is it certain that nothing
+        was done.
         """
 
     @abstractmethod

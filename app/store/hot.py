@@ -172,6 +172,8 @@ SEE = Statement(
     ),
     clocked=True,
 )
+#: The API keys among these that are not revoked, and when they expire.
+API_KEYS = _listed("SELECT id, expires_at FROM api_keys WHERE id {list} AND revoked_at IS NULL")
 ROUTES = _listed(
     "SELECT a.tenant_id, a.id, u.name, a.scope, a.method, a.path, a.idempotent FROM actions a "
     "JOIN upstreams u ON u.id = a.upstream_id WHERE a.tenant_id {list}"

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.rules.errors import Unavailable
 from app.rules.ids import BootId, prefix_of
 from app.store.engine import Facts, P, Store, StoreError, T, Tx
 from app.store.hot import LOCK, WRITE_POSTGRES, Batch, Lock, Rows, Step, Write, write_postgres
@@ -27,6 +28,15 @@ _LOCK = 5.0  # seconds
 _PLANS = (
     "SET plan_cache_mode = force_generic_plan; SET jit = off; "
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+)
+#: What is the store's own fault, whatever was asked of it.
+_AWAY = (
+    *(OSError, TimeoutError, DBAPIError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
+    *(
+        asyncpg.InsufficientResourcesError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.TransactionRollbackError,
+    ),
 )
 _MIGRATION_LOCK = 0x43524F5353  # "CROSS"; any fixed number that no boot id hashes to in practice
 
@@ -68,13 +78,15 @@ class Postgres(Store):
 
     async def _commit(self, begin: Callable[[], Batch[T]]) -> T:
         async with self._one:
-            driver = await self._driver()
             try:
+                driver = await self._driver()
                 result = await _drive(driver, begin())
                 if driver.is_in_transaction():
                     await driver.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 await self._drop()  # whatever state it is in: a fresh connection has none
+                if isinstance(error, _AWAY):
+                    raise Unavailable("the store failed") from error
                 raise
         return result
 

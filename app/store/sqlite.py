@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from app.rules.errors import Unavailable
 from app.store.engine import Facts, P, Store, StoreError, T, Tx, wall_clock
 from app.store.hot import Batch, Lock, Rows, Step, Write, write_sqlite
 from app.store.migrations import upgrade
@@ -70,14 +71,16 @@ class Sqlite(Store):
 
     def _commit(self, begin: Callable[[], Batch[T]]) -> T:
         driver = _driver(self._connection(writes=True))
-        driver.execute("BEGIN IMMEDIATE")
         try:
+            driver.execute("BEGIN IMMEDIATE")
             result = _drive(driver, begin())
             _still_open(driver)
             driver.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if driver.in_transaction:
                 driver.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise Unavailable("the store failed") from error
             raise
         return result
 

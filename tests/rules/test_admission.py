@@ -232,7 +232,7 @@ def test_a_refusal_names_the_scope_that_would_have_been_needed_only_where_it_is_
 
 
 def test_an_answer_is_released_while_its_right_holds() -> None:
-    assert still_holds(evidence(), "a:read", NOW) is None
+    assert still_holds(evidence(), route(), ROUTES, NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -246,11 +246,15 @@ def test_an_answer_is_released_while_its_right_holds() -> None:
     ],
 )
 def test_an_answer_is_withheld_once_any_part_of_its_right_has_ended(seen: dict[str, Any], code: Code) -> None:
-    assert still_holds(evidence(**seen), "a:read", NOW) is code
+    assert still_holds(evidence(**seen), route(), ROUTES, NOW) is code
+
+
+def test_an_answer_is_withheld_once_its_action_is_removed() -> None:
+    assert still_holds(evidence(), route(), RouteTable([route(id="act_9")]), NOW) is Code.ACTION_NOT_FOUND
 
 
 @pytest.mark.parametrize(("seen", "asked", "code"), WRONG[6:])
 def test_an_answer_is_not_withheld_for_what_was_counted_at_its_admission(
     seen: dict[str, Any], asked: dict[str, Any], code: Code
 ) -> None:
-    assert still_holds(evidence(**seen), "a:read", NOW) is None
+    assert still_holds(evidence(**seen), route(), ROUTES, NOW) is None

@@ -16,6 +16,7 @@ from app.store.tables import IdempotencyKey
 from tests.server.client import Answer, ask
 from tests.server.conftest import House
 from tests.server.lending import Loan, bearer, ended
+from tests.server.plays import Raw
 from tests.server.waiting import until, until_settled
 from tests.upstreams import Answer as Told
 from tests.upstreams import Drop, Echo, Hang, Play, Reset, Upstream, sized
@@ -38,6 +39,18 @@ async def test_a_repeat_gets_the_first_answer_and_is_not_sent_again(house: House
     assert service.dispatch_ids == [first.dispatch_id]
     assert await house.lending.used(loan) == {1}, "a replay is no admission"
     assert list(await house.lending.dispatches(loan)) == [first.dispatch_id]
+    for entries in await house.lending.ledgers(loan):
+        assert ended(entries) == [first.dispatch_id]
+
+
+async def test_a_header_that_is_no_text_is_passed_on_and_kept_as_it_came(
+    house: House, service: Upstream
+) -> None:
+    service.play = Raw(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; \xff\r\nContent-Length: 2\r\n\r\nok")
+    loan = await house.lending.loan(service.port)
+    first, repeat = await post(house, loan, "k"), await post(house, loan, "k")
+    assert [answer.headers["content-type"] for answer in (first, repeat)] == ["text/plain; \xff"] * 2
+    assert (first.status, first.body, repeat.body) == (200, b"ok", b"ok")
     for entries in await house.lending.ledgers(loan):
         assert ended(entries) == [first.dispatch_id]
 

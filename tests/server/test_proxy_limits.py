@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.proxy import endpoint
+from app.proxy import endpoint, uploads
 from app.proxy.upkeep import flush_refusals
 from app.rules.ids import MINUTE, DelegationId
 from app.rules.terms import LARGEST_REQUEST
+from app.rules.tokens import TokenKind
 from app.rules.windows import windows_at
 from app.store.engine import Tx, wall_clock
 from app.store.tables import RefusalCount
 from tests.server.client import Answer, Connection, ask, request
 from tests.server.conftest import House, Opening, lending_in
-from tests.server.lending import Loan, ended
+from tests.server.lending import Loan, bearer, ended
+from tests.server.waiting import until
 from tests.serving import Installation
 from tests.upstreams import Answer as Taken
 from tests.upstreams import Upstream
@@ -54,6 +56,62 @@ async def test_a_body_that_announces_more_is_refused_before_it_is_sent(
     answer = await ask(house.port, "GET", loan.at(), headers)
     assert (answer.status, answer.code) == (413, "REQUEST_TOO_LARGE")
     assert service.seen == []
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+async def test_a_large_body_is_read_only_for_a_token_that_there_is(house: House, framing: str) -> None:
+    unknown = house.lending.keys.mint(TokenKind.LIVE).text
+    name, _, value = framing.partition(": ")
+    headers = [bearer(unknown), (name, value)]
+    answer = await ask(house.port, "GET", "/proxy/receipts-api/v1/receipts/1", headers)  # and no body follows
+    assert (answer.status, answer.code) == (401, "TOKEN_INVALID")
+    same = await ask(house.port, "GET", "/proxy/receipts-api/v1/receipts/1", [bearer(unknown)])
+    assert same.body == answer.body
+
+
+async def test_large_bodies_have_one_budget_of_memory(
+    here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.play = Taken()
+    monkeypatch.setattr(uploads, "BUDGET", 1_000_000)
+    async with here() as it:
+        loan = await it.lending.loan(service.port)
+        headers = [loan.bearer, ("Content-Length", "600000")]
+        async with Connection(it.port) as first:
+            await first.send(
+                request("POST", loan.at("/v1/receipts"), headers).replace(b"Content-Length: 0\r\n", b"")
+            )
+            await until_refused(it, loan, b"x" * 600_000)
+            small = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x")
+            assert small.status == 200
+            assert (await first.exchange(b"x" * 600_000)).status == 200
+        after = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x" * 600_000)
+        assert after.status == 200
+
+
+async def until_refused(it: House, loan: Loan, body: bytes) -> None:
+    async def refused() -> bool:
+        answer = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], body)
+        return (answer.status, answer.headers.get("retry-after")) == (503, "1")
+
+    await until(refused)
+
+
+async def test_a_request_that_came_through_a_gateway_before_is_not_sent_again(
+    house: House, service: Upstream
+) -> None:
+    loan = await house.lending.loan(service.port)
+    answer = await ask(house.port, "GET", loan.at(), [loan.bearer, ("Crossgrant-Dispatch-Id", "dsp_1")])
+    assert (answer.status, answer.code) == (508, "LOOP_DETECTED")
+    assert service.seen == []
+
+
+async def test_of_a_long_path_that_is_refused_a_part_is_recorded(house: House, service: Upstream) -> None:
+    loan = await house.lending.loan(service.port)
+    answer = await ask(house.port, "GET", loan.at("/" + "x" * 30_000), [loan.bearer])
+    assert answer.status == 404
+    ((_, row),) = (await house.lending.dispatches(loan)).items()
+    assert len(row.path) < 1_100
 
 
 async def test_a_body_that_grows_beyond_the_limit_is_cut_off(house: House, service: Upstream) -> None:

@@ -52,6 +52,7 @@ ErrorCode = enumeration(
         Code.IDEMPOTENCY_IN_PROGRESS: "A request with this idempotency key is still running.",
         Code.ANSWER_NOT_KEPT: "The request was completed before; its answer was too large to keep.",
         Code.OVERLOADED: "The gateway is at its limit; nothing was sent.",
+        Code.LOOP_DETECTED: "The request has come through this gateway before.",
         Code.UPSTREAM_DENIED: "The upstream's address may not be called.",
         Code.UPSTREAM_UNREACHABLE: "The upstream could not be reached; nothing was sent.",
         Code.UPSTREAM_TIMEOUT: "The upstream did not answer in time.",
