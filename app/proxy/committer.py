@@ -80,6 +80,7 @@ class Committer:
         self._admissions: deque[_Waiting[Attempt, Admission]] = deque()
         self._completions: deque[_Waiting[Completion, Completed]] = deque()
         self._bell = asyncio.Event()
+        self._asked = False  # whether a batch is asked for that has not begun
 
     async def admit(self, attempt: Attempt) -> Admission:
         """Waits for the commit that admits or refuses. Raises Unavailable where too many wait, or it failed."""
@@ -113,6 +114,9 @@ class Committer:
         while True:
             await self._bell.wait()
             self._bell.clear()
+            if self._asked:
+                continue  # the other's batch has not begun: it takes what waits
+            self._asked = True
             await self._batch(_Taken())
             if (
                 self._admissions or self._completions
@@ -154,6 +158,9 @@ class Committer:
         )
 
     def _take(self, taken: _Taken) -> None:
+        self._asked = (
+            False  # first: who comes from now on, and may be too late for this batch, asks for the next
+        )
         taken.completions = _take(self._completions)
         # A caller who has left asks for nothing any more. What was sent for them is recorded all the same.
         taken.admissions = [each for each in _take(self._admissions) if not each.done.done()]

@@ -30,7 +30,7 @@ from app.rules.terms import Terms
 from app.rules.windows import Window, WindowKind, windows_at
 from app.store import hot
 from app.store.engine import wall_clock
-from app.store.hot import Batch, Lock, NewDispatch, step
+from app.store.hot import Batch, NewDispatch, See, as_json, step
 
 KEY_LIVES = DAY
 _NEVER = Instant(0)  # the clock of a batch that found nothing, and so judges nothing
@@ -112,10 +112,8 @@ def look(
     if not concerned:
         return Sight()
     ledgers = {id for each in concerned for id in (each.delegator_id, each.delegate_id)}
-    yield Lock(list({each.delegation_id for each in concerned}), list(ledgers))
     since = _since()
-    rows = yield step(
-        hot.SEE,
+    wanted = (
         list({each.binding_id for each in concerned}),
         list({each.token_id for each in concerned if each.token_id}),
         [each.go.attempt.id for each in completions],
@@ -131,6 +129,8 @@ def look(
         ],
         list(ledgers),
     )
+    delegations = list({each.delegation_id for each in concerned})
+    rows = yield See(delegations, list(ledgers), [as_json(each) for each in wanted])
     sight = _seen(rows[0], since)
     revisions = {each.delegator_id: each.routes_revision for each in sight.standings.values()}
     sight.catalogs = yield from destinations.learn(revisions)

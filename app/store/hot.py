@@ -33,11 +33,10 @@ Sections = Mapping[str, Rows]
 
 
 class Statement(NamedTuple):
-    """One statement in both dialects. `clocked`: on SQLite its last parameter is the process's clock."""
+    """One statement in both dialects."""
 
     sqlite: str
     postgres: str
-    clocked: bool = False
 
 
 class Step(NamedTuple):
@@ -47,13 +46,14 @@ class Step(NamedTuple):
     payloads: Sequence[str]
 
 
-class Lock(NamedTuple):
-    """Locks these delegations, then these tenants' ledgers, each in the order of their ids. What a batch yields before
-    it is outside its transaction.
+class See(NamedTuple):
+    """Locks these delegations, then these tenants' ledgers, each in the order of their ids; then reads by SEE, whose
+    parameters the payloads are. What a batch yields before it need not be in its transaction.
     """
 
     delegations: Sequence[str]
     ledgers: Sequence[str]
+    payloads: Sequence[str]
 
 
 class Write(NamedTuple):
@@ -62,7 +62,7 @@ class Write(NamedTuple):
     sections: Sections
 
 
-Batch = Generator[Step | Lock | Write, Rows, T]
+Batch = Generator[Step | See | Write, Rows, T]
 
 
 def step(statement: Statement, *values: object) -> Step:
@@ -115,13 +115,6 @@ FIND_BINDINGS = _listed(
     "JOIN delegations d ON d.id = b.delegation_id WHERE b.id {list}"
 )
 
-#: The ledgers' heads are the last in the order of locks. What is written after them (windows, dispatches) is written
-#: under its delegation's lock alone, so nobody who waits for a head holds it.
-LOCK = (
-    "BEGIN; SELECT id FROM delegations WHERE id = ANY('{{{delegations}}}'::text[]) ORDER BY id FOR NO KEY UPDATE; "
-    "SELECT tenant_id FROM ledger_heads WHERE tenant_id = ANY('{{{ledgers}}}'::text[]) ORDER BY tenant_id FOR UPDATE"
-)
-
 # -- reading: one row, a JSON list in each column
 
 _STANDINGS = (
@@ -147,31 +140,49 @@ _SEE = "SELECT {now}, " + ", ".join(
     f"CAST(({query}) AS text)" for query in (_STANDINGS, _TOKENS, _WINDOWS, _KEYS, _PENDING, _HEADS)
 )
 
-_SOURCES = {
-    "bindings": _list(1),
-    "tokens": _list(2),
-    "dispatches": _list(3),
-    "windows": _objects(4, {"delegation_id": "text", "kind": "text", "since": "bigint"}),
-    "keys": _objects(5, {"binding_id": "text", "key_hash": "text"}),
-    "ledgers": _list(6),
-}
-#: The database's clock in microseconds, and what decisions need to know. It starts when the locks are held, so the
-#: clock and the rows are read after them. Takes the lists of `_SOURCES`.
-SEE = Statement(
-    _SEE.format(
-        now="?7",
-        list="json_group_array",
-        array="json_array",
-        **{name: sqlite for name, (sqlite, _) in _SOURCES.items()},
-    ),
-    _SEE.format(
+
+def _sources(first: int) -> dict[str, tuple[str, str]]:
+    """The parameters that these take, in their order."""
+    return {
+        "bindings": _list(first),
+        "tokens": _list(first + 1),
+        "dispatches": _list(first + 2),
+        "windows": _objects(first + 3, {"delegation_id": "text", "kind": "text", "since": "bigint"}),
+        "keys": _objects(first + 4, {"binding_id": "text", "key_hash": "text"}),
+        "ledgers": _list(first + 5),
+    }
+
+
+#: What decisions need to know, after the clock in microseconds.
+SEE_SQLITE = _SEE.format(
+    now="?7",
+    list="json_group_array",
+    array="json_array",
+    **{name: sqlite for name, (sqlite, _) in _sources(1).items()},
+)
+#: The same, once the locks are held. A function, so that nothing has to come back between locking and reading; and one
+#: of several statements, each of which sees what was committed before it began (a single one would see from its start).
+#: The ledgers' heads are the last in the order of locks. What is written after them (windows, dispatches) is written
+#: under its delegation's lock alone, so nobody who waits for a head holds it.
+SEE_FUNCTION = """
+CREATE FUNCTION pg_temp.see(text[], text[], text, text, text, text, text, text)
+RETURNS TABLE (seen0 bigint, seen1 text, seen2 text, seen3 text, seen4 text, seen5 text, seen6 text)
+LANGUAGE plpgsql VOLATILE AS $see$
+BEGIN
+    PERFORM 1 FROM delegations WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE;
+    PERFORM 1 FROM ledger_heads WHERE tenant_id = ANY($2) ORDER BY tenant_id FOR UPDATE;
+    RETURN QUERY {see};
+END $see$
+""".format(
+    see=_SEE.format(
         now="(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
         list="json_agg",
         array="json_build_array",
-        **{name: postgres for name, (_, postgres) in _SOURCES.items()},
-    ),
-    clocked=True,
+        **{name: postgres for name, (_, postgres) in _sources(3).items()},
+    )
 )
+SEE_POSTGRES = "SELECT * FROM pg_temp.see($1, $2, $3, $4, $5, $6, $7, $8)"
+
 #: The API keys among these that are not revoked, and when they expire.
 API_KEYS = _listed("SELECT id, expires_at FROM api_keys WHERE id {list} AND revoked_at IS NULL")
 ROUTES = _listed(

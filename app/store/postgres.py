@@ -5,33 +5,49 @@ process is gone, or has lost the connection with which it could still have finis
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from typing import Any, Concatenate
 
 import asyncpg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.rules.errors import Unavailable
-from app.rules.ids import BootId, prefix_of
+from app.rules.ids import BootId
+from app.settings import database_name
+from app.store.away import nothing_done, reason
 from app.store.engine import Facts, P, Store, StoreError, T, Tx
-from app.store.hot import LOCK, WRITE_POSTGRES, Batch, Lock, Rows, Step, Write, write_postgres
+from app.store.hot import (
+    SEE_FUNCTION,
+    SEE_POSTGRES,
+    WRITE_POSTGRES,
+    Batch,
+    Rows,
+    See,
+    Step,
+    Write,
+    write_postgres,
+)
 from app.store.migrations import upgrade
 
 _POOL = 10
 _LOCK = 5.0  # seconds
+_PATIENCE = 10.0  # seconds for a connection of the pool's: callers give up at 15
+_CONNECT = {"timeout": 5.0}  # seconds for a connection to the server
 #: The committer's few statements find their rows by key: that is right at every size, so they are planned once. Left to
 #: itself, PostgreSQL would plan them while tables are small and read all of a table that has grown since.
-_PLANS = (
-    "SET plan_cache_mode = force_generic_plan; SET jit = off; "
-    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+_SESSION = (
+    "SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = force_generic_plan; SET jit = off; "
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; " + SEE_FUNCTION
 )
 #: What is the store's own fault, whatever was asked of it.
 _AWAY = (
-    *(OSError, TimeoutError, DBAPIError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
+    *(OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
     *(
         asyncpg.InsufficientResourcesError,
         asyncpg.OperatorInterventionError,
@@ -46,15 +62,27 @@ class Postgres(Store):
 
     def __init__(self, url: str, boot_id: BootId) -> None:
         super().__init__()
-        self._engine = create_async_engine(url, pool_size=_POOL, max_overflow=_POOL, pool_pre_ping=True)
+        self._name = database_name(url)
+        self._engine = create_async_engine(
+            url,
+            pool_size=_POOL,
+            max_overflow=_POOL,
+            pool_timeout=_PATIENCE,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args=_CONNECT,
+        )
         self._writes = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._reads = self._engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         self._boot_id = boot_id
-        self._apart = create_async_engine(url, poolclass=NullPool)
+        self._apart = create_async_engine(
+            url, poolclass=NullPool, hide_parameters=True, connect_args=_CONNECT
+        )
         self._own: AsyncConnection | None = None
         self._one = asyncio.Lock()
+        self._waiting = 0  # batches
 
     async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run(connection: Connection) -> tuple[T, Facts]:
@@ -63,29 +91,34 @@ class Postgres(Store):
             tx.flush()
             return result, tx.facts
 
-        async with self._writes.begin() as connection:
-            result, facts = await connection.run_sync(run)
+        async with _connected(self._writes) as connection, connection.begin():  # its end is the COMMIT
+            with nothing_done(_is_away):
+                result, facts = await connection.run_sync(run)
         self.on_commit(facts)
         return result
 
     async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with self._reads.connect() as connection:
-            return await connection.run_sync(lambda sync: query(Tx(sync), *args, **kwargs))
+        async with _connected(self._reads) as connection:
+            with nothing_done(_is_away):
+                return await connection.run_sync(lambda sync: query(Tx(sync), *args, **kwargs))
 
     async def commit(self, begin: Callable[[], Batch[T]]) -> T:
         # Whoever waits for it may be cancelled, a batch is not.
         return await asyncio.shield(asyncio.ensure_future(self._commit(begin)))
 
     async def _commit(self, begin: Callable[[], Batch[T]]) -> T:
+        self._waiting += 1
         async with self._one:
+            self._waiting -= 1
             try:
                 driver = await self._driver()
                 result = await _drive(driver, begin())
                 if driver.is_in_transaction():
-                    await driver.execute("COMMIT")
+                    # Where the next batch waits already, its BEGIN need not go there and back once more.
+                    await driver.execute("COMMIT AND CHAIN" if self._waiting else "COMMIT")
             except BaseException as error:
                 await self._drop()  # whatever state it is in: a fresh connection has none
-                if isinstance(error, _AWAY):
+                if isinstance(error, (*_AWAY, DBAPIError)):
                     raise Unavailable("the store failed") from error
                 raise
         return result
@@ -102,7 +135,7 @@ class Postgres(Store):
             try:
                 # Free at once, or as soon as the server has noticed that our last connection is gone.
                 await driver.execute("SELECT pg_advisory_lock($1)", boot_lock(self._boot_id), timeout=_LOCK)
-                await driver.execute(_PLANS)
+                await driver.execute(_SESSION)
             except BaseException:
                 await self._drop()  # without the lock, others would settle what it has PENDING
                 raise
@@ -125,13 +158,28 @@ class Postgres(Store):
                 await connection.run_sync(run)
         except (OSError, DBAPIError, asyncpg.PostgresError, TypeError) as error:
             # TypeError: the address has a parameter that the driver does not know
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise StoreError(f"CROSSGRANT_DATABASE_URL: cannot use the database: {reason}") from None
+            raise StoreError(
+                f"CROSSGRANT_DATABASE_URL: cannot use the database {self._name}: {reason(error)}"
+            ) from None
 
     async def close(self) -> None:
         async with self._one:
             await self._drop()
         await self._engine.dispose()
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async with AsyncExitStack() as stack:
+        with nothing_done(_is_away):
+            connection = await stack.enter_async_context(engine.connect())
+        yield connection
+
+
+def _is_away(error: Exception) -> bool:
+    if isinstance(error, DBAPIError):  # SQLAlchemy's, around its dialect's, around the driver's
+        return error.connection_invalidated or isinstance(getattr(error.orig, "__cause__", None), _AWAY)
+    return isinstance(error, _AWAY)
 
 
 def boot_lock(boot_id: str) -> int:
@@ -153,14 +201,14 @@ async def _drive(driver: "asyncpg.Connection[Any]", batch: Batch[T]) -> T:
         return stop.value  # type: ignore[no-any-return]  # StopIteration.value has no type
 
 
-async def _rows(driver: "asyncpg.Connection[Any]", step: Step | Lock | Write) -> Rows:
+async def _rows(driver: "asyncpg.Connection[Any]", step: Step | See | Write) -> Rows:
     match step:
         case Step(statement, payloads):
             return await driver.fetch(statement.postgres, *payloads)
         case Write(sections):
             await driver.fetch(WRITE_POSTGRES, *write_postgres(sections))
-        case Lock(delegations, ledgers):
-            assert all(map(prefix_of, (*delegations, *ledgers))), "only ids of ours are spelled out"
-            ids = {"delegations": ",".join(delegations), "ledgers": ",".join(ledgers)}
-            await driver.execute(LOCK.format(**ids))
+        case See(delegations, ledgers, payloads):
+            if not driver.is_in_transaction():
+                await driver.execute("BEGIN")
+            return await driver.fetch(SEE_POSTGRES, delegations, ledgers, *payloads)
     return []

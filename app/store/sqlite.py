@@ -20,8 +20,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from app.rules.errors import Unavailable
+from app.store.away import nothing_done, reason
 from app.store.engine import Facts, P, Store, StoreError, T, Tx, wall_clock
-from app.store.hot import Batch, Lock, Rows, Step, Write, write_sqlite
+from app.store.hot import SEE_SQLITE, Batch, Rows, See, Step, Write, write_sqlite
 from app.store.migrations import upgrade
 
 _READERS = 3
@@ -30,6 +31,18 @@ _BUSY = 10  # seconds to wait for another process's write; the command line's ar
 
 #: The committer has a prepared statement for each section and size of batch.
 _CONNECT = {"check_same_thread": False, "cached_statements": 512}
+
+#: What the machine does to a database, and not a statement of ours.
+_AWAY = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
+)
 
 
 class Sqlite(Store):
@@ -46,11 +59,14 @@ class Sqlite(Store):
 
     async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> tuple[T, Facts]:
-            connection = self._connection(writes=True)
-            with connection.begin():
-                tx = Tx(connection)
-                result = flow(tx, *args, **kwargs)
-                tx.flush()
+            with nothing_done(_is_away):
+                connection = self._connection(writes=True)
+                transaction = connection.begin()
+            with transaction:  # its end is the COMMIT
+                with nothing_done(_is_away):
+                    tx = Tx(connection)
+                    result = flow(tx, *args, **kwargs)
+                    tx.flush()
                 _still_open(_driver(connection))
             return result, tx.facts
 
@@ -60,9 +76,10 @@ class Sqlite(Store):
 
     async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         def run() -> T:
-            connection = self._connection(writes=False)
-            with connection.begin():
-                return query(Tx(connection), *args, **kwargs)
+            with nothing_done(_is_away):
+                connection = self._connection(writes=False)
+                with connection.begin():
+                    return query(Tx(connection), *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
@@ -92,8 +109,8 @@ class Sqlite(Store):
                 with _alone(self._path.parent), self._connection(writes=True).begin() as transaction:
                     upgrade(transaction.connection)
             except (OSError, DBAPIError) as error:
-                reason = error.strerror if isinstance(error, OSError) else getattr(error, "orig", error)
-                raise StoreError(f"CROSSGRANT_DATA_DIR: cannot use {self._path.parent}: {reason}") from None
+                why = error.strerror if isinstance(error, OSError) else reason(error)
+                raise StoreError(f"CROSSGRANT_DATA_DIR: cannot use {self._path.parent}: {why}") from None
 
         await asyncio.get_running_loop().run_in_executor(self._writer, run)
 
@@ -113,6 +130,11 @@ class Sqlite(Store):
         return self._mine.connection  # type: ignore[no-any-return]  # a thread's own attribute has no type
 
 
+def _is_away(error: Exception) -> bool:
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0)
+    return code & 0xFF in _AWAY  # the rest of an extended code says which kind
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     # Who first makes a file a write-ahead log has to be alone with it: SQLite refuses the others without waiting.
@@ -125,7 +147,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _engine(path: Path, *, writes: bool, checkpoints: bool) -> Engine:
-    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args=_CONNECT)
+    engine = create_engine(
+        f"sqlite:///{path}", poolclass=NullPool, connect_args=_CONNECT, hide_parameters=True
+    )
 
     @event.listens_for(engine, "connect")
     def _connect(driver: sqlite3.Connection, _record: object) -> None:
@@ -161,17 +185,17 @@ def _drive(driver: sqlite3.Connection, batch: Batch[T]) -> T:
         return stop.value  # type: ignore[no-any-return]  # StopIteration.value has no type
 
 
-def _rows(driver: sqlite3.Connection, step: Step | Lock | Write) -> Rows:
+def _rows(driver: sqlite3.Connection, step: Step | See | Write) -> Rows:
     match step:
         case Step(statement, payloads):
-            clock = [wall_clock()] if statement.clocked else []  # SQLite has no clock but its process's
-            return driver.execute(statement.sqlite, [*payloads, *clock]).fetchall()
+            return driver.execute(statement.sqlite, payloads).fetchall()
+        case See(_, _, payloads):
+            # BEGIN IMMEDIATE has locked the whole store, which has no clock but its process's.
+            return driver.execute(SEE_SQLITE, [*payloads, wall_clock()]).fetchall()
         case Write(sections):
             for name, rows in sections.items():
                 if rows:
                     driver.execute(*write_sqlite(name, rows))
-        case Lock():
-            pass  # BEGIN IMMEDIATE has locked the whole store
     return []
 
 

@@ -190,6 +190,7 @@ class Delegation(Row):
         Index(None, "delegator_id", "id"),
         Index(None, "delegate_id", "id"),
         Index("ix_delegations_agent_id", "agent_id"),
+        Index("ix_delegations_sent", "delegator_id", "delegate_id", "acceptance", "offered_at"),
         Index(
             "ix_delegations_outgoing",
             "delegator_id",

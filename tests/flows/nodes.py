@@ -31,7 +31,7 @@ from app.rules.ids import DispatchId
 from app.rules.paths import parse_path
 from app.rules.routes import ByPath, ByScope
 from app.store.engine import Store, T
-from app.store.hot import Batch, Lock, Step, Write
+from app.store.hot import Batch, See, Step, Write
 from app.store.keys import new_id
 from app.store.postgres import Postgres
 from tests.world import SCOPES, Bound, Lent, World
@@ -119,7 +119,7 @@ async def node(world: World, store: Store | None = None, *, settles: bool = True
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-Change = Callable[[Step | Lock | Write], Iterable[Step | Lock | Write]]
+Change = Callable[[Step | See | Write], Iterable[Step | See | Write]]
 
 
 class Rewired(Store):

@@ -14,7 +14,7 @@ import asyncpg
 from sqlalchemy import text
 
 from app.store.engine import Tx
-from app.store.hot import Lock, Statement, Step, Write
+from app.store.hot import See, Statement, Step, Write
 from tests.flows.nodes import Node, Rewired, node
 from tests.flows.waiting import PATIENCE, until
 from tests.world import World
@@ -29,7 +29,7 @@ _AT_ROWS = (
 WAIT = Step(Statement("", f"SELECT pg_advisory_xact_lock_shared({_LOCK})"), [])
 
 
-def paused(statement: Step | Lock | Write) -> list[Step | Lock | Write]:
+def paused(statement: Step | See | Write) -> list[Step | See | Write]:
     """In a batch: waits at the gate, between what it has seen and what it writes."""
     return [WAIT, statement] if isinstance(statement, Write) else [statement]
 
@@ -89,7 +89,7 @@ class _Threads:
     def __init__(self) -> None:
         self._reached, self._open = threading.Event(), threading.Event()
 
-    def paused(self, statement: Step | Lock | Write) -> list[Step | Lock | Write]:
+    def paused(self, statement: Step | See | Write) -> list[Step | See | Write]:
         if isinstance(statement, Write):
             self._reached.set()
             assert self._open.wait(PATIENCE)

@@ -13,7 +13,7 @@ from app.rules.entries import Event, Outcome
 from app.rules.errors import Code, Unavailable
 from app.rules.permissions import Role
 from app.rules.tokens import TokenKind
-from app.store.hot import Lock, Step, Write
+from app.store.hot import See, Step, Write
 from app.store.tables import Dispatch, IdempotencyKey, RefusalCount, ScopedToken, UsageWindow
 from tests.flows.nodes import NOT_SENT, REJECTED, TIMED_OUT, Node, Rewired, node
 from tests.flows.pausing import stopping_node
@@ -49,7 +49,7 @@ async def test_a_hundred_items_cost_as_many_statements_as_one(world: World) -> N
     lent = await world.delegation()
     said: list[str] = []
 
-    def note(statement: Step | Lock | Write) -> list[Step | Lock | Write]:
+    def note(statement: Step | See | Write) -> list[Step | See | Write]:
         said.append(type(statement).__name__)
         return [statement]
 
@@ -68,7 +68,7 @@ async def test_a_hundred_items_cost_as_many_statements_as_one(world: World) -> N
 
 def batches(said: list[str]) -> list[str]:
     """The statements of each batch; each begins with its locks."""
-    return [each.strip() for each in " ".join(said).split("Lock")[1:]]
+    return [each.strip() for each in " ".join(said).split("See")[1:]]
 
 
 async def test_an_unknown_token_leaves_no_trace(world: World) -> None:
@@ -148,7 +148,7 @@ async def test_a_revoked_api_key_admits_nothing_more_and_releases_nothing_more(w
 async def test_an_item_that_cannot_be_written_fails_alone(world: World) -> None:
     lent = await world.delegation()
 
-    def spoil(statement: Step | Lock | Write) -> list[Step | Lock | Write]:
+    def spoil(statement: Step | See | Write) -> list[Step | See | Write]:
         if isinstance(statement, Write) and any(POISON in row for row in statement.sections["dispatches"]):
             raise ValueError("no store can hold this")
         return [statement]

@@ -12,7 +12,7 @@ from app.rules.errors import Code
 from app.rules.ids import HOUR
 from app.rules.windows import WindowKind, windows_at
 from app.store.engine import Tx, wall_clock
-from app.store.hot import Lock, Step, Write
+from app.store.hot import See, Step, Write
 from app.store.tables import Dispatch, UsageWindow
 from tests.flows.conftest import POSTGRES
 from tests.flows.nodes import NOT_SENT, REJECTED, TIMED_OUT, Change, Node, Rewired, node
@@ -160,9 +160,9 @@ async def admitted_by_two(world: World, lent: Lent, change: Change) -> int:
         return answers([*await first, *await second])["Go"]
 
 
-def unlocked(statement: Step | Lock | Write) -> list[Step | Lock | Write]:
+def unlocked(statement: Step | See | Write) -> list[Step | See | Write]:
     """The broken variant: select, then update, with nothing locked in between."""
-    return [Lock([], [])] if isinstance(statement, Lock) else paused(statement)
+    return [See([], [], statement.payloads)] if isinstance(statement, See) else paused(statement)
 
 
 @POSTGRES

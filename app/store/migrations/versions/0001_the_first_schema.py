@@ -246,6 +246,12 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
     )
+    op.create_index(
+        "ix_delegations_sent",
+        "delegations",
+        ["delegator_id", "delegate_id", "acceptance", "offered_at"],
+        unique=False,
+    )
 
     op.create_table(
         "bindings",
