@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,6 +15,8 @@ from sqlalchemy.exc import ArgumentError
 Network = IPv4Network | IPv6Network
 Networks = Annotated[tuple[Network, ...], NoDecode]
 
+_PREFIX = "CROSSGRANT_"
+
 
 class SettingsError(Exception):
     """A setting that stops the start. Its text is one line for the operator."""
@@ -22,7 +25,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Frozen for the life of the process."""
 
-    model_config = SettingsConfigDict(env_prefix="CROSSGRANT_", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, hide_input_in_errors=True)
 
     #: Where SQLite and generated secrets live.
     data_dir: Path = Path("./data")
@@ -45,7 +48,7 @@ class Settings(BaseSettings):
     def _networks(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return tuple(_network(part.strip()) for part in value.split(",") if part.strip())
 
     @field_validator("database_url")
     @classmethod
@@ -83,6 +86,52 @@ class Settings(BaseSettings):
     def sqlite_path(self) -> Path:
         return self.data_dir / "crossgrant.db"
 
+    @property
+    def store_name(self) -> str:
+        """The store in words, for an operator."""
+        if self.database_url is not None:
+            return f"PostgreSQL {database_name(self.database_url)}"
+        return f"SQLite {self.sqlite_path.resolve()}"
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass  # said below, in words that say what would be right
+    try:
+        whole = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network: write it as in 10.0.0.0/8") from None
+    address = text.partition("/")[0]
+    raise ValueError(
+        f"{text} is an address within {whole}: write {whole} for that network, or {address} for this address alone"
+    )
+
+
+def unknown_names() -> list[str]:
+    """A line for each variable of the environment that looks like a setting and is none."""
+    known = [name.upper() for name in Settings.model_fields]
+    given = {name: name.upper().removeprefix(_PREFIX) for name in sorted(os.environ)}
+    strange = {name: rest for name, rest in given.items() if rest != name.upper() and rest not in known}
+    return [
+        f"{name} is no setting and changes nothing{_nearest(rest, known)}" for name, rest in strange.items()
+    ]
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f": did you mean {_PREFIX}{near[0]}?" if near else ""
+
+
+def database_name(url: str) -> str:
+    """A PostgreSQL as its operator knows it, as in `lending at 127.0.0.1:5432`: no user, no password."""
+    parts = make_url(url)
+    host = parts.host or parts.query.get("host") or "localhost"
+    port = parts.port or parts.query.get("port") or 5432
+    hosts = host if isinstance(host, str) else ", ".join(host)
+    return f"{parts.database} at {hosts}:{port}"
+
 
 def load(**overrides: object) -> Settings:
     """The process's settings. Raises SettingsError with one line that names the variable."""
@@ -90,7 +139,7 @@ def load(**overrides: object) -> Settings:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
     except ValidationError as error:
         first = error.errors()[0]
-        name = "CROSSGRANT_" + str(first["loc"][0] if first["loc"] else "").upper()
+        name = _PREFIX + str(first["loc"][0] if first["loc"] else "").upper()
         raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
 
 

@@ -20,8 +20,9 @@ import orjson
 from pydantic import SecretStr
 from sqlalchemy import Select, select
 
+from app.delegations.acceptance import Accepted, OfferRef, accept
 from app.delegations.bindings import Issued, create_binding
-from app.delegations.offers import Accepted, OfferDraft, OfferRef, accept, offer
+from app.delegations.offers import OfferDraft, offer
 from app.identity.api_keys import grant_key
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant

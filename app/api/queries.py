@@ -30,7 +30,7 @@ from app.api.types.nodes import (
 from app.api.types.tenants import ApiKey, Viewer
 from app.api.types.upstreams import Upstream
 from app.delegations import lists
-from app.delegations.offers import preview
+from app.delegations.acceptance import preview
 from app.identity.api_keys import list_keys
 from app.inventory.read import agents_page, count_agents
 from app.inventory.upstreams import list_upstreams

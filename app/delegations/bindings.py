@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 
 from app.delegations.facts import party, to_both, to_one
-from app.delegations.read import find_binding_locked, find_locked, status_at
+from app.delegations.read import find_binding_locked, find_locked, status_at, visible_to
 from app.identity.callers import Caller
 from app.ledger.append import append
 from app.rules.entries import Event
@@ -89,14 +89,14 @@ def rotate_token(
     if not 0 <= overlap <= LONGEST_OVERLAP:
         message = f"overlapSeconds is {overlap}: give a number from 0 to {LONGEST_OVERLAP}"
         return Refusal(Code.INVALID, message, ("overlapSeconds",))
-    found = find_binding_locked(tx, caller.tenant_id, binding_id)
-    if found is None or found[1].delegate_id != caller.tenant_id:
+    found = find_binding_locked(tx, binding_id, Delegation.delegate_id == caller.tenant_id)
+    if found is None:
         return Refusal(Code.NOT_FOUND, "bindingId names no binding of your tenant", ("bindingId",))
     binding, delegation = found
     if refusal := _refuse_dead(tx, binding, delegation):
         return refusal
     now = tx.now()
-    living = [token for token in tokens_of(tx, binding.id) if opens(token, now)]
+    living = tx.scalars(select(ScopedToken).where(ScopedToken.binding_id == binding.id, open_at(now))).all()
     if overlap and len(living) >= MOST_TOKENS:
         message = (
             f"{MOST_TOKENS} tokens of this binding overlap: wait for one to end, or rotate without overlap"
@@ -105,6 +105,9 @@ def rotate_token(
     ends = Instant(now + overlap * SECOND)
     for token in living:
         token.rotated_at = ends if token.rotated_at is None else min(token.rotated_at, ends)
+        token.expires_at = min(
+            token.expires_at, token.rotated_at
+        )  # so its delegate sees, in an overlap, when it ends
     tx.facts.ended.update([delegation.id] if overlap == 0 else [])
     issued = issue(tx, delegation, binding, minted, now)
     details = {**issued.details(), "overlapSeconds": overlap}
@@ -117,14 +120,16 @@ def rotate_token(
 
 def revoke_binding(tx: Tx, caller: Caller, binding_id: BindingId, reason: str | None) -> Binding | Refusal:
     """Ends one binding at once, by either party; a repeat answers like the first."""
+    caller.require(Permission.BIND)  # before anybody looks: who lacks it learns of no binding
     if reason is not None and (refusal := refuse_text("reason", reason, longest=LONGEST_TEXT, empty=True)):
         return refusal
-    found = find_binding_locked(tx, caller.tenant_id, binding_id)
+    found = find_binding_locked(tx, binding_id, visible_to(caller.tenant_id))
     if found is None:
         return Refusal(Code.NOT_FOUND, "bindingId names no binding that you can see", ("bindingId",))
     binding, delegation = found
     side = party(delegation, caller.tenant_id)
-    caller.require(Permission.BIND if side is Party.DELEGATE else Permission.END)
+    if side is Party.DELEGATOR:
+        caller.require(Permission.END)
     if binding.revoked_at is not None:
         return binding
     now = tx.now()
@@ -159,16 +164,10 @@ def issue(tx: Tx, delegation: Delegation, binding: Binding, minted: Minted, now:
     return Issued(binding, token, minted)
 
 
-def tokens_of(tx: Tx, binding_id: BindingId) -> list[ScopedToken]:
-    """The tokens of a binding, oldest first."""
-    return list(
-        tx.scalars(select(ScopedToken).where(ScopedToken.binding_id == binding_id).order_by(ScopedToken.id))
-    )
-
-
-def opens(token: ScopedToken, now: Instant) -> bool:
+def open_at(now: Instant) -> ColumnElement[bool]:
     """Whether a token, by itself, still opens anything."""
-    return token.expires_at > now and (token.rotated_at is None or token.rotated_at > now)
+    unrotated = or_(ScopedToken.rotated_at.is_(None), ScopedToken.rotated_at > now)
+    return and_(ScopedToken.expires_at > now, unrotated)
 
 
 def _refuse_dead(tx: Tx, binding: Binding, delegation: Delegation) -> Refusal | None:

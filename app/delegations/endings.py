@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import func, or_, select, update
 
-from app.delegations.bindings import opens
+from app.delegations.bindings import open_at
 from app.delegations.facts import party, to_both
 from app.delegations.read import find_locked, status_at
 from app.identity.callers import Caller
@@ -70,13 +70,9 @@ def _why_not(status: Status) -> str:
 
 
 def _end(tx: Tx, delegation: Delegation, status: Status, by: Party, now: Instant) -> Receipt:
-    tokens = (
-        select(ScopedToken)
-        .join(Binding)
-        .where(Binding.delegation_id == delegation.id, Binding.revoked_at.is_(None))
-    )
-    tokens_ended = sum(opens(token, now) for token in tx.scalars(tokens))
     living = Binding.delegation_id == delegation.id, Binding.revoked_at.is_(None)
+    tokens = select(func.count()).select_from(ScopedToken).join(Binding).where(*living, open_at(now))
+    tokens_ended = tx.scalar(tokens) or 0
     bindings_ended = tx.scalar(select(func.count()).select_from(Binding).where(*living)) or 0
     tx.execute(update(Binding).where(*living).values(revoked_at=now))
     pending = Dispatch.delegation_id == delegation.id, Dispatch.outcome == Outcome.PENDING

@@ -1,4 +1,4 @@
-"""Offer, preview, accept, decline."""
+"""Offering: one agent to one tenant, within the plan and within what a stranger may send."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,18 +6,16 @@ from typing import Any
 import orjson
 from sqlalchemy import func, or_, select
 
-from app.delegations.bindings import Issued, bind, issue
-from app.delegations.facts import to_both, to_one
-from app.delegations.read import status_at
+from app.delegations.facts import to_both
 from app.identity.callers import Caller
-from app.identity.tenants import PLANS
+from app.identity.tenants import PLANS, lock_tenant
 from app.inventory.agents import find_agent
 from app.ledger.append import append
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
-from app.rules.ids import AgentId, DelegationId, Instant, TenantId
+from app.rules.ids import DAY, AgentId, DelegationId, Instant, TenantId
 from app.rules.instants import rfc3339
-from app.rules.lifecycle import Move, Party, Status, step
+from app.rules.lifecycle import Status
 from app.rules.permissions import Permission
 from app.rules.scopes import lendable, normal
 from app.rules.terms import (
@@ -29,19 +27,12 @@ from app.rules.terms import (
     stored,
     terms_hash,
 )
-from app.rules.texts import LONGEST_TEXT, refuse_text
 from app.store.engine import Tx
 from app.store.keys import Minted, new_id
-from app.store.tables import Agent, Delegation, Tenant, TermsVersion
+from app.store.tables import Delegation, Tenant, TermsVersion
 
 MOST_ADDRESSED = 20  # open offers of one tenant that another did not ask for (promise 6)
-
-#: The one way in which acceptance fails (promise 5).
-NOT_ACCEPTABLE = Refusal(
-    Code.OFFER_NOT_ACCEPTABLE,
-    "there is no such offer that your tenant can accept or decline: ask whoever sent it for a new one",
-)
-_NOBODY = DelegationId("dlg_00000000-0000-0000-0000-000000000000")
+MOST_ADDRESSED_A_DAY = 100  # ended ones too: each leaves entries in a ledger whose owner did not ask for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +49,10 @@ class OfferDraft:
     metadata: Any
 
 
-@dataclass(frozen=True, slots=True)
-class OfferRef:
-    """An offer, named by its token's hash or, where it is ADDRESSED, by its id."""
-
-    offer_hash: str | None
-    delegation_id: DelegationId | None
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """An accepted offer. `issued` is None on a repeat, which cannot show the token again."""
-
-    delegation: Delegation
-    issued: Issued | None
-
-
 def offer(tx: Tx, caller: Caller, draft: OfferDraft, minted: Minted | None) -> Delegation | Refusal:
     """Offers one agent to one tenant. `minted` is the offer token's, None where the offer is ADDRESSED."""
     caller.require(Permission.OFFER)
-    tenant = tx.scalars(
-        select(Tenant).where(Tenant.id == caller.tenant_id).with_for_update(key_share=True)
-    ).one()
+    tenant = lock_tenant(tx, caller.tenant_id)
     now = tx.now()
     offer_expires_at = draft.offer_expires_at
     if offer_expires_at is None:
@@ -164,12 +137,22 @@ def _refuse_count(tx: Tx, tenant: Tenant, draft: OfferDraft, now: Instant) -> Re
             f"your plan {tenant.plan} allows {most} outgoing delegations: end one, or wait for one to end"
         )
         return Refusal(Code.PLAN_LIMIT, message)
-    if (
-        draft.acceptance == "ADDRESSED"
-        and _addressed(tx, tenant.id, draft.delegate_id, now) >= MOST_ADDRESSED
-    ):
+    return (
+        _refuse_addressed(tx, tenant.id, draft.delegate_id, now) if draft.acceptance == "ADDRESSED" else None
+    )
+
+
+def _refuse_addressed(tx: Tx, tenant_id: TenantId, delegate_id: TenantId, now: Instant) -> Refusal | None:
+    pair = Delegation.delegator_id == tenant_id, Delegation.delegate_id == delegate_id
+    addressed = select(func.count()).where(*pair, Delegation.acceptance == "ADDRESSED")
+    pending = Delegation.ended_at.is_(None) & (Delegation.status == Status.PENDING)
+    opened = addressed.where(pending, Delegation.offer_expires_at > now)
+    if (tx.scalar(opened) or 0) >= MOST_ADDRESSED:
         message = f"{MOST_ADDRESSED} ADDRESSED offers to this tenant are open: wait for an answer, or offer by TOKEN"
         return Refusal(Code.LIMIT_REACHED, message, ("acceptance",))
+    if (tx.scalar(addressed.where(Delegation.offered_at > now - DAY)) or 0) >= MOST_ADDRESSED_A_DAY:
+        sent = f"{MOST_ADDRESSED_A_DAY} ADDRESSED offers went to this tenant within 24 hours, ended ones too"
+        return Refusal(Code.LIMIT_REACHED, f"{sent}: wait, or offer by TOKEN", ("acceptance",))
     return None
 
 
@@ -179,127 +162,3 @@ def outgoing(tx: Tx, tenant_id: TenantId, now: Instant) -> int:
     open_or_taken = or_(Delegation.status != Status.PENDING, Delegation.offer_expires_at > now)
     rows = select(func.count()).select_from(Delegation).where(Delegation.delegator_id == tenant_id)
     return tx.scalar(rows.where(living, open_or_taken)) or 0
-
-
-def _addressed(tx: Tx, delegator_id: TenantId, delegate_id: TenantId, now: Instant) -> int:
-    rows = (
-        select(func.count())
-        .select_from(Delegation)
-        .where(
-            Delegation.delegator_id == delegator_id,
-            Delegation.ended_at.is_(None),
-            Delegation.delegate_id == delegate_id,
-            Delegation.acceptance == "ADDRESSED",
-            Delegation.status == Status.PENDING,
-            Delegation.offer_expires_at > now,
-        )
-    )
-    return tx.scalar(rows) or 0
-
-
-def preview(tx: Tx, caller: Caller, offer_hash: str) -> Delegation | None:
-    """What an offer token would grant to the caller's tenant; None for every kind of wrong token."""
-    caller.require(Permission.ACCEPT)
-    delegation = tx.scalars(select(Delegation).where(Delegation.offer_hash == offer_hash)).one_or_none()
-    now = tx.now()
-    return delegation if delegation and _open_to(delegation, caller, now) else None
-
-
-def accept(
-    tx: Tx,
-    caller: Caller,
-    ref: OfferRef,
-    agent_id: AgentId,
-    minted: Minted,
-    *,
-    acknowledged: bool,
-    expected_hash: str | None,
-    accept_key: str | None,
-) -> Accepted | Refusal:
-    """Takes an offer once: an ACTIVE delegation, a binding for the accepting agent, and its scoped token."""
-    caller.require(Permission.ACCEPT)
-    if not acknowledged:
-        message = "acknowledgeConstraints must be true: accepting means agreeing to the constraints"
-        return Refusal(Code.ACKNOWLEDGEMENT_REQUIRED, message, ("acknowledgeConstraints",))
-    agent = tx.scalars(
-        select(Agent).where(Agent.id == agent_id, Agent.tenant_id == caller.tenant_id)
-    ).one_or_none()
-    if agent is None:
-        return Refusal(
-            Code.NOT_FOUND, "acceptingAgentId names no agent of your tenant", ("acceptingAgentId",)
-        )
-    delegation, now = _locked_offer(tx, ref), tx.now()
-    if (
-        delegation
-        and accept_key
-        and delegation.accept_key == accept_key
-        and delegation.delegate_id == caller.tenant_id
-    ):
-        return Accepted(delegation, None)
-    if delegation is None or not _open_to(delegation, caller, now):
-        return NOT_ACCEPTABLE
-    terms = tx.get_one(TermsVersion, (delegation.id, delegation.terms_version))
-    if expected_hash is not None and expected_hash != terms.hash:
-        message = "termsHash is not the hash of the offered terms: read them again before you accept"
-        return Refusal(Code.TERMS_CHANGED, message, ("termsHash",))
-    return _accept(tx, caller, delegation, terms, agent, minted, accept_key, now)
-
-
-def _accept(
-    tx: Tx,
-    caller: Caller,
-    delegation: Delegation,
-    terms: TermsVersion,
-    agent: Agent,
-    minted: Minted,
-    accept_key: str | None,
-    now: Instant,
-) -> Accepted:
-    delegation.status = _stepped(delegation, Move.ACCEPT)
-    delegation.accepted_at, delegation.accept_key = now, accept_key
-    binding = bind(tx, delegation, agent.id, now)
-    issued = issue(tx, delegation, binding, minted, now)
-    append(
-        tx,
-        [
-            to_both(Event.ACCEPTED, delegation, caller, now, {"termsHash": terms.hash}, agent.id),
-            to_both(Event.BINDING_CREATED, delegation, caller, now, {"bindingId": binding.id}, agent.id),
-            to_one(Event.TOKEN_ISSUED, delegation, caller, now, issued.details(), agent.id),
-        ],
-    )
-    return Accepted(delegation, issued)
-
-
-def decline(tx: Tx, caller: Caller, ref: OfferRef, reason: str | None) -> Delegation | Refusal:
-    """Turns an offer down for good; wrong offers fail as in `accept`."""
-    caller.require(Permission.ACCEPT)
-    if reason is not None and (refusal := refuse_text("reason", reason, longest=LONGEST_TEXT, empty=True)):
-        return refusal
-    delegation, now = _locked_offer(tx, ref), tx.now()
-    if delegation is None or not _open_to(delegation, caller, now):
-        return NOT_ACCEPTABLE
-    delegation.status = _stepped(delegation, Move.DECLINE)
-    delegation.ended_at, delegation.ended_by, delegation.end_reason = now, Party.DELEGATE, reason
-    append(tx, [to_both(Event.DECLINED, delegation, caller, now, {"reason": reason})])
-    return delegation
-
-
-def _locked_offer(tx: Tx, ref: OfferRef) -> Delegation | None:
-    # The same statements whatever the offer is, or is not: nobody learns more from the time it takes (promise 5).
-    named = Delegation.offer_hash == ref.offer_hash if ref.offer_hash else Delegation.id == ref.delegation_id
-    found = tx.scalars(select(Delegation.id).where(named)).one_or_none()
-    tx.lock([found or _NOBODY])
-    delegation = tx.scalars(select(Delegation).where(Delegation.id == (found or _NOBODY))).one_or_none()
-    if delegation is not None and ref.offer_hash is None and delegation.acceptance != "ADDRESSED":
-        return None
-    return delegation
-
-
-def _open_to(delegation: Delegation, caller: Caller, now: Instant) -> bool:
-    return delegation.delegate_id == caller.tenant_id and status_at(delegation, now) is Status.PENDING
-
-
-def _stepped(delegation: Delegation, move: Move) -> Status:
-    after = step(delegation.status, move, Party.DELEGATE)
-    assert after is not None, "only an open offer gets here"
-    return after

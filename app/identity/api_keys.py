@@ -1,9 +1,9 @@
 """API keys: made and revoked by an owner, never above one's own role."""
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from app.identity.callers import Caller
-from app.identity.tenants import find_tenant
+from app.identity.tenants import find_tenant, lock_tenant
 from app.ledger.append import Fact, append, own
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
@@ -40,6 +40,7 @@ def create_key(
         "subject", caller.subject if subject is None else subject
     ):
         return refusal
+    lock_tenant(tx, caller.tenant_id)
     now = tx.now()
     if expires_at is not None and expires_at <= now:
         return Refusal(Code.EXPIRY_INVALID, "expiresAt is in the past: give a later instant", ("expiresAt",))
@@ -93,7 +94,9 @@ def _make(
 def revoke_key(tx: Tx, caller: Caller, key_id: ApiKeyId) -> ApiKey | Refusal:
     """Ends a key at once; a repeat answers like the first. A tenant's last owner's key stays."""
     caller.require(Permission.KEYS)
-    rows = select(ApiKey).where(ApiKey.tenant_id == caller.tenant_id).order_by(ApiKey.id).with_for_update()
+    # All that live, for one of them has to stay an owner's; of what was revoked only the one that is asked for.
+    wanted = ApiKey.tenant_id == caller.tenant_id, or_(ApiKey.revoked_at.is_(None), ApiKey.id == key_id)
+    rows = select(ApiKey).where(*wanted).order_by(ApiKey.id).with_for_update()
     keys = {key.id: key for key in tx.scalars(rows)}
     key = keys.get(key_id)
     if key is None:

@@ -59,3 +59,8 @@ def find_tenant(tx: Tx, slug_or_id: str) -> Tenant | None:
     return tx.scalars(
         select(Tenant).where((Tenant.slug == slug_or_id) | (Tenant.id == slug_or_id))
     ).one_or_none()
+
+
+def lock_tenant(tx: Tx, id: TenantId) -> Tenant:
+    """The tenant's row, locked: whoever counts what it has, and adds to it, is alone. First in the order of locks."""
+    return tx.scalars(select(Tenant).where(Tenant.id == id).with_for_update(key_share=True)).one()

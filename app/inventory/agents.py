@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from app.identity.callers import Caller
+from app.identity.tenants import lock_tenant
 from app.ledger.append import append, own
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
@@ -49,6 +50,7 @@ def register_agent(tx: Tx, caller: Caller, draft: AgentDraft) -> Agent | Refusal
     caller.require(Permission.AGENTS)
     if refusal := _refuse(draft.name, draft.description, draft.scopes, draft.tags):
         return refusal
+    lock_tenant(tx, caller.tenant_id)
     if (tx.scalar(select(func.count()).where(Agent.tenant_id == caller.tenant_id)) or 0) >= MOST_AGENTS:
         return Refusal(Code.LIMIT_REACHED, f"your tenant has {MOST_AGENTS} agents: that is the most")
     now = tx.now()

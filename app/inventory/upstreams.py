@@ -9,6 +9,7 @@ from yarl import URL
 
 from app.egress.origins import origin_refusal
 from app.identity.callers import Caller
+from app.identity.tenants import lock_tenant
 from app.ledger.append import append, own
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
@@ -66,6 +67,7 @@ def register_upstream(
 ) -> Upstream | Refusal:
     """A new service of the caller's tenant. `allow` are the private networks that it may be in."""
     caller.require(Permission.UPSTREAMS)
+    lock_tenant(tx, caller.tenant_id)
     if refusal := _refuse_name(tx, caller, name) or _refuse_kind(kind) or refuse_base_url(base_url, allow):
         return refusal
     if credential and (refusal := _refuse_credential(credential)):

@@ -19,6 +19,7 @@ MOST_SEGMENTS = 64  # also how deep `_find` goes: a request must not be able to 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_COLON = re.compile(r":[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def parameter_names(template: str) -> list[str]:
 
 
 def _literal(part: str) -> str:
+    if _COLON.fullmatch(part):  # as other frameworks write it: taken as it stands, nothing would ever match
+        raise Unroutable(f"has the segment {part!r}: write the parameter as {{{part[1:]}}}")
     if not is_plain(part) or any(mark in part for mark in "{}?#%;"):
         raise Unroutable(f"has the segment {part!r}: a segment is plain text or one {{parameter}}")
     return part

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.api.context import Gateway
-from app.delegations.offers import Accepted, OfferDraft, OfferRef, accept, offer
+from app.delegations.acceptance import Accepted, OfferRef, accept
+from app.delegations.offers import OfferDraft, offer
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Engine, event
 
+from app.delegations.acceptance import NOT_ACCEPTABLE, Accepted, OfferRef, accept, decline, preview
 from app.delegations.bindings import TOKEN_LIVES
 from app.delegations.endings import revoke
-from app.delegations.offers import NOT_ACCEPTABLE, Accepted, OfferRef, decline, preview
 from app.delegations.read import delegations
 from app.rules.entries import Event
 from app.rules.errors import Code, Forbidden, Refusal
@@ -21,6 +21,7 @@ from app.store.engine import Tx
 from app.store.keys import new_id
 from app.store.tables import Binding, Delegation, ScopedToken, TermsVersion
 from tests.flows.conftest import POSTGRES
+from tests.flows.traces import traced
 from tests.world import Offered, World
 
 
@@ -179,6 +180,20 @@ async def test_every_wrong_offer_costs_the_same_statements(world: World) -> None
     assert len({*map(tuple, by_token.values())}) == 1, costs
     assert len({*map(tuple, by_id.values())}) == 1, costs
     assert len({*map(len, costs.values())}) == 1, costs
+
+
+@POSTGRES
+@pytest.mark.parametrize("kind", WRONG)
+async def test_a_wrong_offer_is_not_locked_for_a_lock_is_written_and_takes_longer_than_none(
+    world: World, kind: Kind
+) -> None:
+    offered = await world.offer()
+    actor = await world.agent(offered.delegate, [])
+    ref, owner, minted = await kind(world, offered), offered.delegate.owner, world.keys.mint(TokenKind.LIVE)
+    given = (owner, ref, actor.id, minted)
+    taken = await traced(world, accept, *given, acknowledged=True, expected_hash=None, accept_key="key")
+    assert taken == (NOT_ACCEPTABLE, False)
+    assert await traced(world, decline, owner, ref, None) == (NOT_ACCEPTABLE, False)
 
 
 async def test_what_is_wrong_with_the_acceptance_itself_is_said_before_anybody_looks_for_the_offer(

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from sqlalchemy import event
 
 from app.delegations import bindings
 from app.delegations.bindings import LONGEST_OVERLAP, create_binding, revoke_binding, rotate_token
@@ -140,6 +141,32 @@ async def test_an_overlap_is_shortened_by_a_later_rotation_and_never_lengthened(
     assert shortened < first.rotated_at - 500 * SECOND
 
 
+async def test_in_an_overlap_a_replaced_token_expires_with_it(world: World) -> None:
+    lent = await world.delegation(lives=600)
+    await rotated(world, lent, overlap=60)
+    replaced, new = await world.rows(ScopedToken)
+    assert replaced.expires_at == replaced.rotated_at == new.created_at + 60 * SECOND
+    await rotated(world, lent, overlap=6_000)
+    assert all(row.expires_at <= lent.delegation.expires_at for row in await world.rows(ScopedToken))
+
+
+async def test_a_rotation_reads_the_tokens_that_still_open_and_none_of_the_old(world: World) -> None:
+    lent = await world.delegation()
+    for _ in range(5):
+        await rotated(world, lent)
+    loaded: list[object] = []
+
+    def note(row: object, _context: object) -> None:
+        loaded.append(row)
+
+    event.listen(ScopedToken, "load", note)
+    try:
+        await rotated(world, lent)
+    finally:
+        event.remove(ScopedToken, "load", note)
+    assert len(loaded) == 1
+
+
 async def test_a_rotation_stands_in_the_delegates_ledger_alone(world: World) -> None:
     lent = await world.delegation()
     await rotated(world, lent, overlap=5)
@@ -248,6 +275,16 @@ async def test_a_third_tenant_cannot_tell_a_binding_from_none(world: World) -> N
     ]
     assert answers[0] == answers[1]
     assert isinstance(answers[0], Refusal)
+
+
+@pytest.mark.parametrize("role", [Role.AUDITOR, Role.VIEWER, Role.TRUST_AUTHORITY, Role.PLATFORM])
+async def test_who_ends_no_bindings_is_told_so_whether_or_not_there_is_one(world: World, role: Role) -> None:
+    lent = await world.delegation()
+    caller = await world.caller(lent.delegate, role)
+    for id in (lent.binding.id, BindingId(new_id("bnd"))):
+        for reason in ("over", "a\0b"):
+            with pytest.raises(Forbidden):
+                await world.write(revoke_binding, caller, id, reason)
 
 
 async def test_an_operator_ends_its_own_tenants_bindings_alone(world: World) -> None:

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from app.delegations.acceptance import decline
 from app.delegations.bindings import revoke_binding, rotate_token
 from app.delegations.endings import Revoked, revoke, sweep
-from app.delegations.offers import decline
 from app.identity.callers import Caller
 from app.proxy.attempts import No, Withheld
 from app.rules.entries import Event, Outcome

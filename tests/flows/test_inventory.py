@@ -261,6 +261,17 @@ async def test_a_removed_action_is_admitted_no_more(world: World) -> None:
         assert (await at.no(lent)).code is Code.ACTION_NOT_FOUND
 
 
+async def test_the_answer_of_an_action_that_is_removed_meanwhile_is_withheld(world: World) -> None:
+    lent = await world.delegation()
+    read, other, *_ = sorted(await world.rows(Action), key=lambda row: row.method != "GET")
+    async with node(world) as at:
+        kept, lost = await at.go(lent), await at.go(lent)
+        await world.made(remove_action, lent.delegator.owner, other.id)
+        assert isinstance(await at.complete(kept), Released)
+        await world.made(remove_action, lent.delegator.owner, read.id)
+        assert await at.complete(lost) == Withheld(Outcome.WITHHELD, Code.ACTION_NOT_FOUND)
+
+
 async def test_a_moved_upstream_is_called_at_its_new_address_from_the_next_action_on(world: World) -> None:
     lent = await world.delegation()
     (upstream,) = await world.rows(Upstream)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from app.delegations import offers
+from app.delegations.endings import revoke
 from app.delegations.offers import MOST_ADDRESSED, OfferDraft, offer, outgoing
 from app.identity import tenants
 from app.rules.entries import Event
@@ -142,9 +144,11 @@ async def test_only_an_owner_offers(world: World, role: Role) -> None:
 
 async def test_a_plan_is_not_overrun_however_many_offer_at_once(world: World, plan_of_three: int) -> None:
     by, to = await world.tenant(), await world.tenant()
-    draft = world.draft((await world.agent(by)).id, to.id)
-    tokens = [world.keys.mint(TokenKind.OFFER) for _ in range(50)]
-    answers = await asyncio.gather(*(world.write(offer, by.owner, draft, each) for each in tokens))
+    # each another agent: an agent's own lock must not be what keeps them apart
+    drafts = [world.draft((await world.agent(by)).id, to.id) for _ in range(50)]
+    answers = await asyncio.gather(
+        *(world.write(offer, by.owner, each, world.keys.mint(TokenKind.OFFER)) for each in drafts)
+    )
     refusals = [each.code for each in answers if isinstance(each, Refusal)]
     assert refusals == [Code.PLAN_LIMIT] * (50 - plan_of_three)
     assert len(await world.rows(Delegation)) == len(await world.ledger(by, Event.OFFERED)) == plan_of_three
@@ -195,7 +199,32 @@ async def test_twenty_addressed_offers_of_one_tenant_to_another_are_open_at_once
 
 async def test_addressed_offers_at_once_stay_within_their_twenty(world: World) -> None:
     by, to = await world.tenant(), await world.tenant()
-    draft = world.draft((await world.agent(by)).id, to.id, acceptance="ADDRESSED")
-    answers = await asyncio.gather(*(world.write(offer, by.owner, draft, None) for _ in range(40)))
+    drafts = [world.draft((await world.agent(by)).id, to.id, acceptance="ADDRESSED") for _ in range(40)]
+    answers = await asyncio.gather(*(world.write(offer, by.owner, each, None) for each in drafts))
     assert sum(isinstance(each, Delegation) for each in answers) == MOST_ADDRESSED
     assert len(await world.ledger(to, Event.OFFERED)) == MOST_ADDRESSED
+
+
+async def test_offers_that_nobody_asked_for_fill_no_strangers_ledger_however_often_they_are_taken_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offers, "MOST_ADDRESSED_A_DAY", 3)
+    by, to, other = await world.tenant(), await world.tenant(), await world.tenant()
+    agent = await world.agent(by)
+    sent = [await world.offer(by, to, agent, acceptance="ADDRESSED") for _ in range(3)]
+    for each in sent:
+        await world.made(revoke, by.owner, each.id, "again")
+    entries = len(await world.ledger(to))
+    addressed = world.draft(agent.id, to.id, acceptance="ADDRESSED")
+    refusal = await refused(world, by, addressed)
+    assert (refusal.code, refusal.path) == (Code.LIMIT_REACHED, ("acceptance",))
+    assert "24 hours" in refusal.message
+    assert len(await world.ledger(to)) == entries
+    # another pair, the other direction, or a token that the delegate has to ask for, is not concerned
+    await world.offer(by, other, agent, acceptance="ADDRESSED")
+    await world.offer(to, by, acceptance="ADDRESSED")
+    await world.offer(by, to, agent)
+    # what is older than a day no longer counts
+    await world.age(Delegation, sent[0].id, offered_at=world.later(-DAYS - 1))
+    await world.offer(by, to, agent, acceptance="ADDRESSED")
+    assert (await refused(world, by, addressed)).code is Code.LIMIT_REACHED

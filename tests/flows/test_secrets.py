@@ -5,8 +5,8 @@ from pathlib import Path
 import asyncpg
 import orjson
 
+from app.delegations.acceptance import decline
 from app.delegations.bindings import rotate_token
-from app.delegations.offers import decline
 from app.egress.outcomes import Answer
 from app.identity.api_keys import create_key
 from app.inventory.upstreams import Credential, update_upstream

@@ -100,6 +100,13 @@ def test_a_template_that_is_none_says_why(template: str) -> None:
     assert str(raised.value)
 
 
+def test_a_parameter_with_a_colon_is_told_how_it_is_written_here() -> None:
+    with pytest.raises(Unroutable, match=r"':id'.*\{id\}"):
+        parse_template("/v1/books/:id")
+    assert parse_template("/v1/books:batch") == ("v1", "books:batch")
+    assert parse_template("/v1/:7") == ("v1", ":7")
+
+
 def test_two_templates_that_differ_in_names_alone_clash() -> None:
     refusal = clash(parse_template("/r/{key}"), [route("/r/{id}", id="act_1")], "GET")
     assert refusal is not None

@@ -6,12 +6,12 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, true
 
 from app.api.context import Context
-from app.delegations import offers
+from app.delegations import acceptance
+from app.delegations.acceptance import accept
 from app.delegations.endings import revoke
-from app.delegations.offers import accept
 from app.identity.callers import Caller
 from app.rules.ids import Instant
 from app.store.engine import Tx
@@ -60,7 +60,7 @@ async def test_every_wrong_offer_fails_like_every_other(house: House) -> None:
     good, used, lapsed, revoked, declined, addressed = [await lending.offer() for _ in range(6)]
     await lending.accept(used)
     await lending.age(Delegation, lapsed.id, offer_expires_at=lending.later(-1))
-    await lending.made(offers.decline, declined.delegate.owner, declined.ref, None)
+    await lending.made(acceptance.decline, declined.delegate.owner, declined.ref, None)
     await lending.write(revoke, revoked.delegator.owner, revoked.id, "no")
     answers = [
         await accept_once(house, offered, offered.token) for offered in (used, lapsed, revoked, declined)
@@ -106,7 +106,7 @@ class Judged(Caller):
 
 def check_then_act(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variant: whether the offer is open is read before, and not in the transaction that takes it."""
-    write, open_to = Context.write, offers._open_to
+    write, open_to = Context.write, acceptance._open_to
 
     async def looked(self: Context, flow: Any, *given: Any, **named: Any) -> Any:
         if flow is accept:
@@ -116,7 +116,7 @@ def check_then_act(monkeypatch: pytest.MonkeyPatch) -> None:
             given = (judged, ref, *rest)
         return await write(self, flow, *given, **named)
 
-    def _look(tx: Tx, caller: Caller, ref: offers.OfferRef) -> bool:
+    def _look(tx: Tx, caller: Caller, ref: acceptance.OfferRef) -> bool:
         delegation = tx.scalars(select(Delegation).where(Delegation.offer_hash == ref.offer_hash)).one()
         return open_to(delegation, caller, tx.now())
 
@@ -124,8 +124,9 @@ def check_then_act(monkeypatch: pytest.MonkeyPatch) -> None:
         return caller.found if isinstance(caller, Judged) else open_to(delegation, caller, now)
 
     monkeypatch.setattr(Context, "write", looked)
-    monkeypatch.setattr(offers, "_open_to", remembered)
-    monkeypatch.setattr(offers, "_stepped", lambda *_: "ACTIVE")
+    monkeypatch.setattr(acceptance, "_open_to", remembered)
+    monkeypatch.setattr(acceptance, "_for_whom", lambda *_: true())
+    monkeypatch.setattr(acceptance, "_stepped", lambda *_: "ACTIVE")
 
 
 async def accept_at_once(house: House, offered: Offered, times: int) -> list[Answer]:

@@ -25,8 +25,9 @@ from app.api.types.payloads import (
     RevocationReceipt,
     RevokeDelegationPayload,
 )
+from app.delegations.acceptance import Accepted, OfferRef, accept, decline
 from app.delegations.endings import revoke
-from app.delegations.offers import Accepted, OfferDraft, OfferRef, accept, decline, offer
+from app.delegations.offers import OfferDraft, offer
 from app.delegations.parts import bindings_of
 from app.rules.errors import Code, Refusal
 from app.rules.ids import AgentId, DelegationId, TenantId

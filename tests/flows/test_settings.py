@@ -1,0 +1,72 @@
+"""Settings: what is wrong with one is said in words that say what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import Settings, SettingsError, database_name, load, unknown_names
+
+URL = "postgresql+asyncpg://lender:password@db.example:6432/lending"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("CROSSGRANT_DATABSE_URL", ": did you mean CROSSGRANT_DATABASE_URL?"),
+        ("CROSSGRANT_EGRES_ALLOW", ": did you mean CROSSGRANT_EGRESS_ALLOW?"),
+        ("crossgrant_publicurl", ": did you mean CROSSGRANT_PUBLIC_URL?"),
+        ("CROSSGRANT_ZZZ", "is no setting and changes nothing"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_that_is(
+    monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    monkeypatch.setenv(name, "x")
+    (line,) = [line for line in unknown_names() if line.startswith(name)]
+    assert line.endswith(advice)
+    assert "\n" not in line
+
+
+def test_a_setting_is_no_stranger_however_it_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"CROSSGRANT_{name.upper()}", "x")
+    monkeypatch.setenv("crossgrant_data_dir", "x")
+    monkeypatch.setenv("CROSSGRANT", "x")
+    assert not [line for line in unknown_names() if "CROSSGRANT_TEST" not in line]
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("10.1.2.3/8", ("10.0.0.0/8", "10.1.2.3")),
+        ("fd00::1/8", ("fd00::/8", "fd00::1")),
+        ("127.0.0.0/8, 192.168.1.1/24", ("192.168.1.0/24", "192.168.1.1")),
+        ("10.0.0.0/99", ("10.0.0.0/8",)),
+        ("localhost", ("10.0.0.0/8",)),
+    ],
+)
+def test_a_network_that_is_none_is_told_what_would_be_one(
+    monkeypatch: pytest.MonkeyPatch, given: str, right: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("CROSSGRANT_EGRESS_ALLOW", given)
+    with pytest.raises(SettingsError, match=r"^CROSSGRANT_EGRESS_ALLOW: [^\n]+$") as raised:
+        load()
+    assert all(each in str(raised.value) for each in right)
+
+
+def test_a_store_is_named_without_its_password(tmp_path: Path) -> None:
+    assert Settings(database_url=URL).store_name == "PostgreSQL lending at db.example:6432"
+    assert Settings(data_dir=tmp_path).store_name == f"SQLite {tmp_path}/crossgrant.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql+asyncpg://db/x", "x at db:5432"),
+        ("postgresql+asyncpg:///x?host=/run/postgres&port=6432", "x at /run/postgres:6432"),
+        ("postgresql+asyncpg:///x?host=a:1&host=b:2", "x at a:1, b:2"),
+        ("postgresql+asyncpg:///x", "x at localhost:5432"),
+    ],
+)
+def test_a_database_is_named_by_where_it_is(url: str, name: str) -> None:
+    assert database_name(url).startswith(name)
