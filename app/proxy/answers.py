@@ -13,6 +13,7 @@ from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import DispatchId, TenantId
 from app.rules.lifecycle import REFUSES
+from app.rules.terms import IPAddress
 from app.store.keys import Keys
 
 #: Upstream headers that reach the caller (promise 9): what describes the body, and nothing that acts on a browser.
@@ -45,12 +46,13 @@ class Answered:
 
 
 class Denied(NamedTuple):
-    """No answer. `outcome` is None where nothing was recorded."""
+    """No answer. `outcome` is None where nothing was recorded; `address` is the caller's, where that is the reason."""
 
     code: Code
     dispatch_id: DispatchId | None = None
     outcome: Outcome | None = None
     cap: CapHit | None = None
+    address: IPAddress | None = None
     replayed: bool = False
 
 
@@ -121,9 +123,17 @@ _ENDS = frozenset(
 def told(denied: Denied) -> tuple[int, str]:
     """The HTTP status, and what a person is told. An action that outlived its right is 403, whatever the right was."""
     status, detail = REFUSALS[denied.code]
+    if denied.cap:
+        return status, f"{detail} {_resets(denied.cap)}"
+    if denied.address:
+        return status, f"{detail} The gateway sees {denied.address}."
     if denied.code in _ENDS and denied.outcome in (Outcome.WITHHELD, Outcome.INDETERMINATE):
         return 403, f"{detail} The action was under way and may have been performed; its answer is withheld."
     return status, detail
+
+
+def _resets(cap: CapHit) -> str:
+    return f"The limit is {cap.cap} in a {cap.name}; the next one begins in {cap.resets_in} s."
 
 
 def answered(id: DispatchId, answer: Answer) -> Answered:

@@ -77,8 +77,9 @@ class Performer:
         admission = await self._committer.admit(attempt)
         match admission:
             case No():
+                address = attempt.ask.address if admission.code is Code.IP_NOT_ALLOWED else None
                 return self._denied(
-                    Denied(admission.code, admission.dispatch_id, Outcome.REFUSED, admission.cap)
+                    Denied(admission.code, admission.dispatch_id, Outcome.REFUSED, admission.cap, address)
                 )
             case Replay():
                 return self._replayed(admission)

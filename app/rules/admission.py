@@ -10,7 +10,7 @@ from typing import NamedTuple
 from app.rules.errors import Code
 from app.rules.ids import Instant
 from app.rules.lifecycle import REFUSES, Status, standing
-from app.rules.routes import Route, RouteTable, Target
+from app.rules.routes import ByScope, Route, RouteTable, Target
 from app.rules.terms import IPAddress, Terms
 from app.rules.windows import WindowKind
 
@@ -48,7 +48,7 @@ class Admitted(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The action may not be performed. `scope` is what it would have needed, where that is known."""
+    """The action may not be performed. `scope` is what it would have needed, or what was asked for by its name."""
 
     code: Code
     scope: str | None = None
@@ -65,11 +65,12 @@ def decide(
     evidence: Evidence, ask: Ask, routes: RouteTable, used: Mapping[WindowKind, int] | None, now: Instant
 ) -> Admitted | Refused:
     """Judges a request. `used` are the admissions in the current windows; None leaves caps out (a replay)."""
+    asked = ask.target.scope if isinstance(ask.target, ByScope) else None
     if code := right_ended(evidence, now) or _address(evidence, ask):
-        return Refused(code)
+        return Refused(code, asked)
     route = _route(evidence, ask, routes)
     if isinstance(route, Code):
-        return Refused(route)
+        return Refused(route, asked)
     code = _size(evidence, ask) or _caps(evidence, used)
     return Refused(code, route.scope) if code else Admitted(route)
 

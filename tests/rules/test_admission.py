@@ -191,8 +191,14 @@ def test_a_path_that_is_not_plain_is_no_action() -> None:
 
 
 def test_a_scope_with_several_actions_wants_one_to_be_named() -> None:
-    assert judged(evidence(), scope="b:read") == Refused(Code.ACTION_AMBIGUOUS)
+    assert judged(evidence(), scope="b:read") == Refused(Code.ACTION_AMBIGUOUS, "b:read")
     assert judged(evidence(), scope="b:read", action_id="act_3") == Admitted(route("b:read", "/c", "act_3"))
+
+
+def test_a_refusal_names_the_scope_that_was_asked_for_by_its_name() -> None:
+    assert judged(evidence(), scope="c:read") == Refused(Code.ACTION_NOT_FOUND, "c:read")
+    gone = evidence(status=Status.REVOKED)
+    assert judged(gone, scope="a:read") == Refused(Code.DELEGATION_REVOKED, "a:read")
 
 
 @pytest.mark.parametrize(("size", "allowed"), [(0, True), (9, True), (10, False)])

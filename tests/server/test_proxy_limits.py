@@ -176,6 +176,7 @@ async def test_a_full_window_says_when_it_is_empty_again(
     length = (now.end - now.start) // 1_000_000
     assert full.headers["ratelimit-policy"] == f'"{name}";q=2;w={length}'
     assert full.headers["ratelimit"] == f'"{name}";r=0;t={wait}'
+    assert f"The limit is 2 in a {name}; the next one begins in {wait} s." in full.json["detail"]
     assert len(service.seen) == 2
     assert await house.lending.used(loan) == {2}, "a refusal consumes nothing"
 
@@ -210,6 +211,7 @@ async def test_the_terms_say_from_where(
     assert len(service.seen) == (status == 200)
     if status == 403:
         assert answer.code == "IP_NOT_ALLOWED"
+        assert answer.json["detail"].endswith("The gateway sees 127.0.0.1.")
 
 
 async def test_an_ipv6_caller_is_judged_by_its_address(tmp_path: Any, service: Upstream) -> None:
