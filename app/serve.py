@@ -1,10 +1,12 @@
 """Serving: uvicorn with our limits, from the first socket to the last answer."""
 
 import gc
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -18,6 +20,7 @@ from app.web.websocket import BoundedWebSocketProtocol
 #: As long as an upstream may take, and a little: then what is under way has been answered.
 _GRACE = 35  # seconds
 _KEEP_ALIVE = 15  # seconds
+_FILES = 16_384  # open at a time: connections of clients, calls out, the store's. Each client may hold 300 KB
 #: A thread of the store asks for the interpreter between two steps of a statement. Python's 5 ms each time would be
 #: most of a commit; the switch itself takes some microseconds.
 _SWITCH = 0.0005  # seconds
@@ -59,7 +62,7 @@ async def serve(process: Process, listening: socket.socket) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what is under way."""
     config = uvicorn.Config(
         process.app,
-        http=BoundedHttpProtocol,
+        http=_bounded(_files()),
         ws=BoundedWebSocketProtocol,
         ws_max_size=64 * 1024,
         lifespan="off",
@@ -72,6 +75,28 @@ async def serve(process: Process, listening: socket.socket) -> None:
     )
     _spare_requests()
     await _Server(config, process.closing).serve([listening])
+
+
+def _files() -> int:
+    """How many files may be open at a time: as many as the system gives to whoever asks, _FILES at most."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _FILES
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft < wanted:
+        with suppress(ValueError, OSError):  # some systems give less than they say
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return min(_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+def _bounded(files: int) -> type[BoundedHttpProtocol]:
+    """Half of the files are for clients: each may need another for its call out."""
+
+    class Bounded(BoundedHttpProtocol):
+        at_most = files // 2
+        refused_at_most = files // 16
+
+    return Bounded
 
 
 def _spare_requests() -> None:

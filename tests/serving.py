@@ -1,7 +1,9 @@
 """A gateway that serves: the real process, or the same house in this process where a test replaces a part of it."""
 
 import asyncio
+import logging
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -14,12 +16,14 @@ from typing import Any
 
 import httpx2
 import orjson
+import structlog
 from pydantic import SecretStr
 
 from app.api.context import Gateway
 from app.main import running
 from app.serve import listen, serve
 from app.settings import Settings
+from app.telemetry import configure_logging
 
 SECRET = "a secret of the tests, long enough for everybody"
 PATIENCE = 30.0  # seconds; nothing takes that long unless the test fails
@@ -60,7 +64,7 @@ class Served:
     url: str
     port: int
     process: Process | None
-    #: What the process says on stderr.
+    #: What it says about itself: the stderr of a process.
     log: Path
 
     @property
@@ -76,12 +80,22 @@ class Served:
         """SIGTERM; its exit code once it has finished what was under way."""
         return await self._end(signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """SIGINT, as Ctrl-C does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+
+    async def ended(self) -> int:
+        """Its exit code, once it has one."""
+        assert self.process is not None
+        async with asyncio.timeout(PATIENCE):
+            return await self.process.wait()
+
     async def _end(self, by: signal.Signals) -> int:
         assert self.process is not None
         if self.process.returncode is None:
             self.process.send_signal(by)
-        async with asyncio.timeout(PATIENCE):
-            return await self.process.wait()
+        return await self.ended()
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,8 @@ class Installation:
     secret: str | None = SECRET
     #: More variables, without their prefix and in lower case, as in `log_level`.
     more: Mapping[str, str] = field(default_factory=dict)
+    #: How many files its server may have open.
+    files: int | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -145,6 +161,7 @@ class Installation:
                 env=self.environment,
                 stdout=PIPE,
                 stderr=errors,
+                preexec_fn=self._limit,
             )
         try:
             served = await _served(process, log)
@@ -155,17 +172,23 @@ class Installation:
                 process.kill()
             await process.communicate()  # also closes its pipe
 
+    def _limit(self) -> None:
+        if self.files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, self.files), self.files))
+
     @asynccontextmanager
     async def serving_here(self) -> AsyncIterator[tuple[Served, Gateway]]:
         """The same house in this process, for one gateway at a time: what a test has replaced is what runs."""
-        with listen("127.0.0.1", 0) as listening, _unharmed_by(signal.SIGTERM):
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        log = _free(self.data_dir)
+        with listen("127.0.0.1", 0) as listening, _unharmed_by(signal.SIGTERM), _logging_to(log):
             port = listening.getsockname()[1]
             url = f"http://127.0.0.1:{port}"
             async with running(self.settings, url) as process:
                 serving = asyncio.ensure_future(serve(process, listening))
                 try:
                     await ready(url)
-                    yield Served(url, port, None, self.data_dir / "no.log"), process.gateway
+                    yield Served(url, port, None, log), process.gateway
                 finally:
                     signal.raise_signal(signal.SIGTERM)  # the way in which `serve` is told to end
                     await serving
@@ -193,6 +216,21 @@ def _text(log: Path) -> str:
 
 def _free(folder: Path) -> Path:
     return next(path for number in range(1, 1000) if not (path := folder / f"gateway-{number}.log").exists())
+
+
+@contextmanager
+def _logging_to(log: Path) -> Iterator[None]:
+    # As a process logs: what structlog does unasked draws every traceback, and takes most of a test's time.
+    level, handlers = logging.root.level, logging.root.handlers
+    with log.open("wb") as lines:
+        configure_logging("INFO", lines)
+        try:
+            yield
+        finally:
+            structlog.reset_defaults()
+            structlog.contextvars.clear_contextvars()
+            logging.captureWarnings(capture=False)
+            logging.root.level, logging.root.handlers = level, handlers
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ssl import SSLContext
 from typing import Final
 
@@ -20,6 +20,7 @@ from yarl import URL
 from app.egress.addresses import guard
 from app.egress.failures import Unsendable, broken, not_sent, unknown
 from app.egress.flight import FLIGHT, Flight, Request
+from app.egress.line import Line
 from app.egress.names import Names
 from app.egress.outcomes import Answer, NotSent, Outbound, Outcome, Rejected, Unknown
 from app.rules.errors import Code
@@ -118,14 +119,7 @@ class Egress:
 
     def _open(self) -> ClientSession:
         session = ClientSession(
-            connector=TCPConnector(
-                socket_factory=self._guard,
-                resolver=self._resolver,
-                ssl=self._tls or True,
-                limit=self._connections,
-                limit_per_host=max(1, self._connections // 4),
-                keepalive_timeout=_KEEP_ALIVE,
-            ),
+            connector=self._connector(),
             request_class=Request,
             headers={"Accept-Encoding": "identity", "User-Agent": "Crossgrant"},
             cookie_jar=DummyCookieJar(),
@@ -139,6 +133,19 @@ class Egress:
         # admission (section 4, rule 9). There is no public switch.
         session._retry_connection = False
         return session
+
+    def _connector(self) -> TCPConnector:
+        connector = TCPConnector(
+            socket_factory=self._guard,
+            resolver=self._resolver,
+            ssl=self._tls or True,
+            limit=self._connections,
+            limit_per_host=max(1, self._connections // 4),
+            keepalive_timeout=_KEEP_ALIVE,
+        )
+        # There is no public way to give it connections of our own.
+        connector._factory = partial(Line, loop=asyncio.get_running_loop())  # type: ignore[assignment]  # a subclass
+        return connector
 
 
 @lru_cache(1024)

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import traceback
 from asyncio import CancelledError
+from pathlib import Path
 
 import aiohttp
 
@@ -12,6 +14,8 @@ from app.egress.outcomes import NotSent, Unknown
 from app.rules.errors import Code
 
 log = logging.getLogger(__name__)
+
+_OURS = str(Path(__file__).parent)
 
 _UNREACHABLE: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "no connection could be had in time"),
@@ -86,5 +90,12 @@ def _reason(error: BaseException, table: tuple[tuple[type[BaseException], str], 
     for kind, reason in table:
         if isinstance(error, kind):
             return reason
-    log.error("a call out failed in a way that is not known", exc_info=error)
+    log.error("a call out failed in a way that is not known: %s at %s", type(error).__name__, _where(error))
     return "it failed in a way that is not known"
+
+
+def _where(error: BaseException) -> str:
+    # Nothing of the error's own text: it may quote what a peer sent, and with it a credential.
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f"{frame.name}:{frame.lineno}" for frame in frames if frame.filename.startswith(_OURS)]
+    return " > ".join(ours) or "no line of ours"

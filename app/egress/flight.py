@@ -43,7 +43,7 @@ def _abort(transport: asyncio.Transport) -> None:
     # Lingering for no time makes the kernel forget what it holds, and tells the peer by a reset.
     open_socket = transport.get_extra_info("socket")
     if open_socket is not None:  # None once a TLS connection is lost
-        with suppress(OSError):  # once a plain one is
+        with suppress(OSError, ValueError):  # once a plain one is; uvloop's has no number then
             open_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_TIME)
     transport.abort()
 

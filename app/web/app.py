@@ -17,6 +17,8 @@ from app.telemetry import access, bind_request_id, get_logger
 #: Asked every few seconds by machines: an access line for each would hide the others.
 _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _PROXY = "/proxy/"
+#: Where a WebSocket is spoken. Elsewhere there is nothing for one, whatever answers HTTP there.
+_SOCKETS = frozenset({"/graphql"})
 _LONGEST_PATH = 512  # characters of a path that the access line shows
 
 log = get_logger()
@@ -42,7 +44,8 @@ def assemble(routes: Mapping[str, ASGIApp], *, lifespan: ASGIApp) -> ASGIApp:
             case "http":
                 await _http(endpoint(scope["path"]), scope, receive, send)
             case "websocket":
-                await _websocket(endpoint(scope["path"]), scope, receive, send)
+                path = scope["path"]
+                await _websocket(endpoint(path) if path in _SOCKETS else _nothing, scope, receive, send)
             case _:
                 await lifespan(scope, receive, send)
 

@@ -7,6 +7,7 @@ What a peer owes us, and how long we wait for it (promise 10):
     the rest of a body   that was answered before it was read: head_seconds; then the connection closes
     to read our answer   write_seconds with a full buffer; then the connection is cut
     one at a time        up to `pipelined` requests wait for the one before them; then the connection closes
+    room                 `at_most` connections; the next are told so by a 503, `refused_at_most` of them at a time
 
 llhttp already refuses Content-Length beside Transfer-Encoding, a second Content-Length, folded lines, bare line
 feeds. What it lets through and a gateway must not is in `_fault`.
@@ -15,7 +16,7 @@ feeds. What it lets through and a gateway must not is in `_fault`.
 import asyncio
 from collections.abc import Callable
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import httptools
 from typing_extensions import override
@@ -32,7 +33,12 @@ _Refusal = tuple[int, Code, str]
 
 _MALFORMED: _Refusal = (400, Code.BAD_USER_INPUT, "This is not a well-formed HTTP/1.1 request.")
 _LATE: _Refusal = (408, Code.REQUEST_TIMEOUT, "The request head took too long to arrive.")
+_REPEATED: _Refusal = (400, Code.BAD_USER_INPUT, "A header that may come once came more than once.")
+_FULL: _Refusal = (503, Code.UNAVAILABLE, "This gateway has no room for another connection: try again later.")
 _TOO_LARGE: _Refusal = (431, Code.REQUEST_TOO_LARGE, "The request head is too large.")
+
+#: Of two, a proxy before us may have judged the first, and we would believe the last.
+_ONCE = (b"authorization", b"x-api-key", b"idempotency-key", b"content-encoding")
 
 
 class BoundedHttpProtocol(CutsStalled, HttpToolsProtocol):
@@ -41,8 +47,13 @@ class BoundedHttpProtocol(CutsStalled, HttpToolsProtocol):
     head_seconds = 10.0
     head_bytes = 32 * 1024
     pipelined = 16
+    #: Below what the system lets us open, else accepting fails again and again and nobody is told.
+    at_most = 512
+    refused_at_most = 64
     #: How long a refused peer may go on sending before we cut it: cut at once, it would not see our answer.
     linger_seconds = 2.0
+
+    _no_room_for: ClassVar[set[asyncio.Protocol]] = set()
 
     def __init__(
         self,
@@ -65,11 +76,23 @@ class BoundedHttpProtocol(CutsStalled, HttpToolsProtocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        self._arm(self.head_seconds, self._late)
+        if len(self.connections) > self.at_most:
+            self._turn_away()
+        else:
+            self._arm(self.head_seconds, self._late)
+
+    def _turn_away(self) -> None:
+        self.connections.discard(self)
+        self._no_room_for.add(self)
+        if len(self._no_room_for) > self.refused_at_most:
+            self.transport.abort()
+        else:
+            self._refuse(_FULL)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._no_room_for.discard(self)
         # uvicorn tells the newest request alone, but with pipelining an older one may be the one that runs.
         if self._running is not None and not self._running.response_complete:
             _disconnect(self._running)
@@ -161,6 +184,8 @@ class BoundedHttpProtocol(CutsStalled, HttpToolsProtocol):
             return _MALFORMED
         if names.count(b"host") != 1 and (version == "1.1" or b"host" in names):  # RFC 9112, 3.2
             return _MALFORMED
+        if len(set(names)) < len(names) and any(names.count(name) > 1 for name in _ONCE):
+            return _REPEATED
         if b"transfer-encoding" in names and not self._is_chunked(version):
             return _MALFORMED
         if self.parser.should_upgrade() and self._bad_upgrade(names):

@@ -71,12 +71,24 @@ async def test_an_answer_nobody_asked_for_is_not_taken_for_the_next_one(egress: 
     async with peer(forger.play) as near:
         await get(egress, near.url())
         await _forge(forger)
-        outcome = await get(egress, near.url())
-        assert outcome == NotSent(Code.UPSTREAM_UNREACHABLE, "it spoke before it was asked")
-        assert len(near.requests) == 1
         after = await get(egress, near.url())
         assert isinstance(after, Answer)
         assert after.body == b"ok"
+        assert (near.lines, len(near.requests)) == (2, 2)
+
+
+async def test_whoever_speaks_before_it_is_asked_gets_no_request(egress: Egress) -> None:
+    async def greet(line: Line) -> None:
+        await line.say(b"220 mail.test ESMTP\r\n")
+        await line.request()
+
+    async with peer(greet) as near:
+        outcome = await get(egress, near.url())
+        if isinstance(outcome, NotSent):  # else it spoke a moment too late to be heard before
+            assert outcome == NotSent(Code.UPSTREAM_UNREACHABLE, "it spoke before it was asked")
+        else:
+            assert isinstance(outcome, Unknown)
+            assert outcome.code is Code.UPSTREAM_BROKEN
 
 
 async def test_aiohttp_by_itself_would_take_it() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from io import BytesIO
 
 import pytest
@@ -189,6 +189,37 @@ async def pestering(peer: Peer) -> None:
         await asyncio.sleep(0.01)
 
 
+# Room
+
+
+class Small(Hasty):
+    at_most = 3
+    refused_at_most = 2
+
+
+async def test_whoever_finds_no_room_is_told_so_until_somebody_leaves() -> None:
+    async with serving(echo, Small) as port, AsyncExitStack() as others:
+        for _ in range(Small.at_most):
+            guest = await others.enter_async_context(connected(port))
+            await guest.send(GET)
+            assert (await guest.answer()).status == 200
+        answer = await ask(port, GET)
+        assert (answer.status, answer.problem["code"]) == (503, "UNAVAILABLE")
+        assert answer.headers["connection"] == "close"
+        await others.aclose()
+        async with asyncio.timeout(PATIENCE):
+            while (await ask(port, GET)).status == 503:
+                pass
+
+
+async def test_the_turned_away_take_no_room_for_long() -> None:
+    async with serving(echo, Small) as port, AsyncExitStack() as others:
+        guests = [await others.enter_async_context(connected(port)) for _ in range(12)]
+        said = [await guest.rest() for guest in guests[Small.at_most :]]
+        assert all(each == b"" or b" 503 " in each.split(b"\r\n")[0] for each in said)
+        assert sum(each != b"" for each in said) == Small.refused_at_most
+
+
 # Size
 
 
@@ -252,6 +283,24 @@ async def test_trailers_do_not_become_headers() -> None:
 
 
 # Form
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-API-Key", "Idempotency-Key", "Content-Encoding"])
+async def test_a_header_that_decides_comes_once(name: str) -> None:
+    once = f"GET / HTTP/1.1\r\nHost: a\r\n{name}: one\r\n"
+    async with serving(echo) as port:
+        assert (await ask(port, f"{once}X-Other: 1\r\nX-Other: 2\r\n\r\n".encode())).status == 200
+        for second in ("one", "two", ""):
+            answer = await ask(port, f"{once}X-Other: 1\r\n{name.lower()}: {second}\r\n\r\n".encode())
+            assert (answer.status, answer.problem["code"]) == (400, "BAD_USER_INPUT")
+            assert "more than once" in answer.problem["detail"]
+
+
+async def test_a_handshake_cannot_repeat_such_a_header_either() -> None:
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n"
+    async with serving(echo) as port:
+        answer = await ask(port, f"GET / HTTP/1.1\r\nHost: a\r\n{upgrade}".encode())
+        assert answer.status == 400
 
 
 MALFORMED = {
