@@ -1,8 +1,10 @@
 """`crossgrant`: serve, migrate, tenants, keys, schema. What fails says so in one line and exits with 2."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import orjson
@@ -14,18 +16,20 @@ from app.api.schema import print_sdl
 from app.identity.api_keys import grant_key
 from app.identity.tenants import create_tenant
 from app.main import running
-from app.rules.errors import Refusal
+from app.rules.errors import Refusal, Unavailable
 from app.rules.ids import BootId
 from app.rules.permissions import Role
 from app.rules.tokens import TokenKind
 from app.serve import listen, serve
-from app.settings import Settings, SettingsError, load, secret
+from app.settings import Settings, SettingsError, load, secret, unknown_names
 from app.store.engine import Store, StoreError
 from app.store.installation import make_store, prepare
 from app.store.keys import Keys, new_id
-from app.telemetry import configure_logging
+from app.telemetry import configure_logging, get_logger
 
 T = TypeVar("T")
+
+log = get_logger()
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 tenants = typer.Typer(no_args_is_help=True, help="Tenants: the organizations that lend and borrow.")
@@ -40,7 +44,7 @@ def main() -> None:
     """The entry point."""
     try:
         cli()
-    except (SettingsError, StoreError) as error:
+    except (SettingsError, StoreError, Unavailable) as error:
         _fail(str(error))
 
 
@@ -57,6 +61,8 @@ def serve_command(
     """Serve the gateway. SQLite in ./data, unless CROSSGRANT_DATABASE_URL names a PostgreSQL."""
     settings = load()
     configure_logging(settings.log_level)
+    for line in unknown_names():
+        log.warning("settings.unknown", advice=line)
     uvloop.run(_serve(demo.allowing_loopback(settings) if with_demo else settings, host, port, with_demo))
 
 
@@ -64,14 +70,24 @@ async def _serve(settings: Settings, host: str, port: int, with_demo: bool) -> N
     with listen(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}"
-        async with running(settings, settings.public_url or address) as process:
+        here = _called(listening) or address
+        if settings.public_url is None and here != address:
+            advice = f"clients are told to call {here}: set CROSSGRANT_PUBLIC_URL to what they can call"
+            log.warning("settings.public_url_unset", advice=advice)
+        async with running(settings, settings.public_url or here) as process:
             print(f"Crossgrant listens on {address}", flush=True)
             if not with_demo:
                 await serve(process, listening)
                 return
-            async with demo.running(process.gateway, address) as lines:
+            async with demo.running(process.gateway, here) as lines:
                 print(lines, flush=True)
                 await serve(process, listening)
+
+
+def _called(listening: socket.socket) -> str | None:
+    """What can be called where the process listens on every address: 0.0.0.0 itself is no address to call."""
+    address, port, *_ = listening.getsockname()
+    return f"http://localhost:{port}" if ip_address(address).is_unspecified else None
 
 
 @cli.command()
@@ -124,6 +140,8 @@ def create_key_command(
 
 def _with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T:
     async def run() -> T:
+        for line in unknown_names():
+            _say(line)
         settings = load()
         keys = Keys(secret(settings))
         store = make_store(settings, BootId(new_id("bot")), serves=False)
@@ -147,6 +165,7 @@ def _or_fail(result: T | Refusal) -> T:
 
 
 def _show(values: dict[str, str], as_json: bool) -> None:
+    _say(f"made in {load().store_name}")  # not on stdout, which is for programs
     if as_json:
         print(orjson.dumps(values).decode())
         return
@@ -155,5 +174,9 @@ def _show(values: dict[str, str], as_json: bool) -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"crossgrant: {message}", file=sys.stderr)
+    _say(message)
     sys.exit(2)
+
+
+def _say(line: str) -> None:
+    print(f"crossgrant: {line}", file=sys.stderr)

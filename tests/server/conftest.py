@@ -4,7 +4,9 @@ Tests here run on one event loop, the one that serves in production, because the
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import functools
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +26,17 @@ from tests.server.lending import Lending
 from tests.serving import Installation, Served
 from tests.upstreams import Upstream, upstream
 
-#: Not yet shown to be steady on a busy machine: they run with `scripts/test --full` alone until they are.
-collect_ignore = (
-    []
-    if FULL
-    else [
-        "test_caps.py",
-        "test_cli.py",
-        "test_crash.py",
-        "test_edge_of_http.py",
-        "test_overload.py",
-        "test_revocation.py",
-        "test_secrets.py",
-        "test_subscription_races.py",
-        "test_subscriptions.py",
-    ]
+#: For one test. None takes half of it, unless it waits for what never comes.
+DEADLINE = 600 if FULL else 60  # seconds
+
+#: By default on SQLite alone: what the test is about is the same on both stores, and takes seconds on each.
+HEAVY_ON_POSTGRES = pytest.mark.parametrize(
+    "store_kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.full)]
+)
+
+#: By default on PostgreSQL alone, where more than one writes at a time.
+HEAVY_ON_SQLITE = pytest.mark.parametrize(
+    "store_kind", [pytest.param("sqlite", marks=pytest.mark.full), "postgres"]
 )
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -46,6 +44,23 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 def pytest_asyncio_loop_factories() -> Mapping[str, LoopFactory]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Ends a test that waits for ever: the others have their turn."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        item.obj = _within_its_time(item.obj)
+    yield
+
+
+def _within_its_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def timed(*arguments: object, **fixtures: object) -> None:
+        async with asyncio.timeout(DEADLINE):
+            await test(*arguments, **fixtures)
+
+    return timed
 
 
 _PROOFS = pytest.StashKey[list[str]]()

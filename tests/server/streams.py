@@ -105,13 +105,16 @@ async def _over_sse(port: int, key: str, payload: dict[str, object]) -> AsyncGen
 
 @asynccontextmanager
 async def writing(port: int, loan: Loan) -> AsyncIterator[asyncio.Event]:
-    """Four callers act without pause; the event is set once they have done so for a while."""
-    written, done = asyncio.Event(), 0
+    """Four callers act without pause; the event is set once they have done so for a while.
+
+    At the end each hears the answer to what it asked last: nothing is under way any more.
+    """
+    written, enough, done = asyncio.Event(), asyncio.Event(), 0
 
     async def act() -> None:
         nonlocal done
         async with Connection(port) as connection:
-            while True:
+            while not enough.is_set():
                 assert (await connection.ask("GET", loan.at(), [loan.bearer])).status == 200
                 done += 1
                 if done == 100:
@@ -121,9 +124,8 @@ async def writing(port: int, loan: Loan) -> AsyncIterator[asyncio.Event]:
     try:
         yield written
     finally:
-        for each in acting:
-            each.cancel()
-        await asyncio.gather(*acting, return_exceptions=True)
+        enough.set()
+        await asyncio.gather(*acting)
 
 
 async def taken(stream: AsyncGenerator[Edge, None], count: int) -> list[Edge]:
@@ -147,9 +149,9 @@ async def logged(port: int, member: Member, after: str | None = None) -> list[Ed
 
 
 async def until_its_key_is_revoked(
-    house: House, loan: Loan, transport: Transport
+    house: House, loan: Loan, transport: Transport, at: asyncio.Event | None = None
 ) -> tuple[list[int], str, int]:
-    """Follows the delegator's log with a key, revokes that key, and waits for the end.
+    """Follows the delegator's log with a key, revokes that key (`at`, or once it has delivered), and waits for the end.
 
     Returns the seqs that were delivered, with what code it ended, and the revocation's own seq.
     """
@@ -169,7 +171,7 @@ async def until_its_key_is_revoked(
         return "complete"
 
     following = asyncio.ensure_future(follow())
-    await begun.wait()
+    await (at or begun).wait()
     assert await data(house.port, loan.delegator.key, REVOKE_KEY, id=key_id) == {"userErrors": []}
     ended = await following
     revocations = await house.lending.ledger(loan.delegator, "api_key.revoked")

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from app.rules.permissions import Role
+from tests.conftest import FULL
 from tests.postgres import Postgres
 from tests.server.client import ask, data
+from tests.server.conftest import HEAVY_ON_POSTGRES
 from tests.serving import ROOT, Done, Installation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,17 +26,19 @@ VIEWER = "{ viewer { subject role tenant { slug } } }"
 
 
 WRONG = [
-    ("egress_allow", "10.0.0.0/99", "CROSSGRANT_EGRESS_ALLOW"),
     ("secret_key", "short", "CROSSGRANT_SECRET_KEY"),
-    ("log_level", "LOUD", "CROSSGRANT_LOG_LEVEL"),
     ("database_url", "postgresql+asyncpg://u:p@localhost:notaport/x", "CROSSGRANT_DATABASE_URL"),
-    ("database_url", "postgresql+asyncpg://u:p@127.0.0.1:9/x", "CROSSGRANT_DATABASE_URL"),
+    ("database_url", "postgresql+asyncpg://u:p@127.0.0.1:9/x", "x at 127.0.0.1:9"),
+    ("egress_allow", "10.0.0.0/99", "CROSSGRANT_EGRESS_ALLOW"),
+    ("log_level", "LOUD", "CROSSGRANT_LOG_LEVEL"),
     ("data_dir", "/dev/null/below-a-file", "CROSSGRANT_DATA_DIR"),
 ]
 
 
 async def test_a_wrong_setting_stops_the_start_with_one_line(tmp_path: Path) -> None:
-    for name, value, says in WRONG:  # one by one: together they would take all of a small machine
+    for name, value, says in (
+        WRONG if FULL else WRONG[:2]
+    ):  # one by one: together they would take all of a small machine
         done = await Installation(tmp_path, more={name: value}).command("serve", "--port", "0")
         assert_one_line(done, says)
         assert name != "secret_key" or value not in done.err, "a secret is not repeated"
@@ -51,6 +55,7 @@ async def test_a_database_that_is_not_there_stops_the_start(postgres: Postgres, 
     assert_one_line(await Installation(tmp_path, gone).command("serve", "--port", "0"), "no_such_database")
 
 
+@pytest.mark.full
 async def test_a_store_of_another_secret_stops_the_start(tmp_path: Path) -> None:
     first = Installation(tmp_path)
     await first.tenant("acme")
@@ -71,6 +76,7 @@ async def test_a_port_in_use_stops_the_start(tmp_path: Path) -> None:
         assert_one_line(await Installation(tmp_path).command("serve", "--port", port), port)
 
 
+@pytest.mark.full
 async def test_an_address_that_is_not_ours_stops_the_start(tmp_path: Path) -> None:
     done = await Installation(tmp_path).command("serve", "--host", "198.51.100.1")
     assert_one_line(done, "198.51.100.1")
@@ -91,13 +97,14 @@ async def test_a_wrong_argument_is_one_line(tmp_path: Path) -> None:
         ["tenant", "create", "acme", "--name", "x", "--plan", "none"],
         ["key", "create", "nobody", "--role", "ADMIN"],
     )
-    for arguments in wrong:
+    for arguments in wrong if FULL else wrong[:1]:
         assert_one_line(await Installation(tmp_path).command(*arguments), "")
 
 
 # What it makes
 
 
+@HEAVY_ON_POSTGRES
 async def test_what_is_made_beside_a_running_server_works_at_once(
     tmp_path: Path, database_url: str | None
 ) -> None:
@@ -116,6 +123,38 @@ async def test_what_is_made_beside_a_running_server_works_at_once(
         assert (viewer["subject"], viewer["role"]) == ("a robot", "AUDITOR")
         log = await data(served.port, key["apiKey"], "{ auditLog { nodes { event actor } } }")
         assert log["nodes"] == [{"event": "api_key.created", "actor": "command-line"}]
+
+
+async def test_what_is_made_is_said_to_be_where_it_is_but_not_on_stdout(tmp_path: Path) -> None:
+    done = await Installation(tmp_path).command("tenant", "create", "acme", "--name", "Acme", "--json")
+    assert set(done.json) == {"tenantId", "slug", "apiKey"}
+    assert done.err == f"crossgrant: made in SQLite {tmp_path}/crossgrant.db\n"
+
+
+@pytest.mark.full
+async def test_a_variable_that_is_no_setting_is_named_once_and_stops_nothing(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, more={"databse_url": "x"})
+    done = await installation.command("migrate")
+    assert (done.code, done.err.count("CROSSGRANT_DATABASE_URL"), done.err.count("\n")) == (0, 1, 1)
+    async with installation.serving() as served:
+        log = await asyncio.to_thread(served.log.read_text)
+    assert log.count("did you mean CROSSGRANT_DATABASE_URL?") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", pytest.param("::", marks=pytest.mark.full)])  # noqa: S104 (that is what is warned of)
+async def test_who_listens_everywhere_is_told_what_clients_are_told(tmp_path: Path, host: str) -> None:
+    async with Installation(tmp_path).serving("--host", host) as served:
+        log = await asyncio.to_thread(served.log.read_text)
+    (line,) = [line for line in log.splitlines() if "CROSSGRANT_PUBLIC_URL" in line]
+    assert f"http://localhost:{served.port}" in line
+
+
+@pytest.mark.full
+async def test_who_has_said_what_clients_are_told_is_not_told(tmp_path: Path) -> None:
+    told = Installation(tmp_path, more={"public_url": "https://x.example"})
+    async with told.serving("--host", "0.0.0.0") as served:  # noqa: S104  # the same
+        log = await asyncio.to_thread(served.log.read_text)
+    assert "CROSSGRANT_PUBLIC_URL" not in log
 
 
 async def test_the_schema_is_printed(tmp_path: Path) -> None:
@@ -139,6 +178,7 @@ async def test_generated_secrets_are_their_owners_alone(tmp_path: Path) -> None:
 # The demonstration
 
 
+@pytest.mark.full
 async def test_the_demonstrations_walk_runs_to_its_end_and_a_restart_keeps_it(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     async with installation.serving("--demo") as served:
@@ -152,7 +192,7 @@ async def test_the_demonstrations_walk_runs_to_its_end_and_a_restart_keeps_it(tm
         log = await data(served.port, keys[0], "{ auditLog(first: 100) { nodes { seq event } } }")
     events = [entry["event"] for entry in log["nodes"]]
     assert [entry["seq"] for entry in log["nodes"]] == list(range(1, len(events) + 1))
-    assert events[-1] == "delegation.revoked", "all of the walk is still there"
+    assert "delegation.revoked" in events[-3:], "all of the walk is still there"
 
 
 def assert_the_walk_tells(steps: list[str]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from app.proxy import endpoint, uploads
 from app.proxy.upkeep import flush_refusals
+from app.rules.errors import Code
 from app.rules.ids import MINUTE, DelegationId
 from app.rules.terms import LARGEST_REQUEST
 from app.rules.tokens import TokenKind
@@ -20,7 +21,6 @@ from app.store.tables import RefusalCount
 from tests.server.client import Answer, Connection, ask, request
 from tests.server.conftest import House, Opening, lending_in
 from tests.server.lending import Loan, bearer, ended
-from tests.server.waiting import until
 from tests.serving import Installation
 from tests.upstreams import Answer as Taken
 from tests.upstreams import Upstream
@@ -74,6 +74,14 @@ async def test_large_bodies_have_one_budget_of_memory(
 ) -> None:
     service.play = Taken()
     monkeypatch.setattr(uploads, "BUDGET", 1_000_000)
+    judge, judged = uploads.Uploads._refuse, asyncio.Event()
+
+    async def judge_aloud(self: uploads.Uploads, size: int, token_hash: str) -> Code | None:
+        refused = await judge(self, size, token_hash)
+        judged.set()
+        return refused
+
+    monkeypatch.setattr(uploads.Uploads, "_refuse", judge_aloud)
     async with here() as it:
         loan = await it.lending.loan(service.port)
         headers = [loan.bearer, ("Content-Length", "600000")]
@@ -81,20 +89,14 @@ async def test_large_bodies_have_one_budget_of_memory(
             await first.send(
                 request("POST", loan.at("/v1/receipts"), headers).replace(b"Content-Length: 0\r\n", b"")
             )
-            await until_refused(it, loan, b"x" * 600_000)
+            await judged.wait()
+            second = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x" * 600_000)
+            assert (second.status, second.headers["retry-after"]) == (503, "1")
             small = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x")
             assert small.status == 200
             assert (await first.exchange(b"x" * 600_000)).status == 200
         after = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x" * 600_000)
         assert after.status == 200
-
-
-async def until_refused(it: House, loan: Loan, body: bytes) -> None:
-    async def refused() -> bool:
-        answer = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], body)
-        return (answer.status, answer.headers.get("retry-after")) == (503, "1")
-
-    await until(refused)
 
 
 async def test_a_request_that_came_through_a_gateway_before_is_not_sent_again(

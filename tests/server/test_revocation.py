@@ -18,7 +18,7 @@ from app.rules.lifecycle import Status
 from app.store.engine import Facts, Tx
 from app.store.tables import Binding, Delegation, Dispatch, ScopedToken
 from tests.conftest import FULL
-from tests.server.conftest import Here, Opening, Proving
+from tests.server.conftest import HEAVY_ON_SQLITE, Here, Opening, Proving
 from tests.server.histories import (
     REVOKE,
     ROTATE,
@@ -35,9 +35,10 @@ from tests.upstreams import Upstream
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ENDINGS = pytest.mark.parametrize("ending", [REVOKE, UNBIND, ROTATE], ids=["revoke", "unbind", "rotate"])
-HISTORIES = {REVOKE: 2000 if FULL else 200, UNBIND: 500 if FULL else 80, ROTATE: 500 if FULL else 80}
-#: Within so many histories the variant has to fail; the real one then bears twenty times what that took.
-PATIENCE = 400
+HISTORIES = {REVOKE: 2000 if FULL else 32, UNBIND: 500 if FULL else 16, ROTATE: 500 if FULL else 16}
+#: Within so many histories the variant has to fail; the real one then bears several times what that took.
+PATIENCE = 400 if FULL else 80
+TIMES = 20 if FULL else 5
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def _still_holds(tx: Tx, id: DispatchId) -> bool:
     )
 
 
+@HEAVY_ON_SQLITE
 @ENDINGS
 async def test_no_answer_is_released_after_its_right_has_ended(
     here: Opening,
@@ -92,7 +94,7 @@ async def test_no_answer_is_released_after_its_right_has_ended(
         recheck_by_a_plain_read(variant)
         async with here() as it:
             needed = await until_a_violation(it, service, ending)
-    bears, caught = max(HISTORIES[ending], 20 * needed), 0
+    bears, caught = max(HISTORIES[ending], TIMES * needed), 0
     async with here() as it:
         async for history, known in histories(it, service, ending, bears):
             assert violations(history, known) == set()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.api.product import later
 from tests.server.client import Answer, ask, data, graphql
-from tests.server.conftest import House
+from tests.server.conftest import HEAVY_ON_POSTGRES, House
 from tests.server.holding import dsn_of
 from tests.serving import Installation, Member
 from tests.upstreams import Answer as Told
@@ -35,6 +35,7 @@ class Said:
     answers: list[Answer] = field(default_factory=list)
 
 
+@HEAVY_ON_POSTGRES
 @pytest.mark.asyncio(loop_scope="session")
 async def test_no_secret_comes_out_anywhere(
     tmp_path: Path, database_url: str | None, service: Upstream
