@@ -8,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from strawberry.http.streaming import merge_stream_with_heartbeat
 from strawberry.types import ExecutionResult
 
-from app.api.errors import before_data, code_of, failure, refused
+from app.api.errors import before_data, code_of, failure, refused, retry_after
 from app.api.requests import Media
 from app.rules.errors import Code
 
@@ -50,11 +50,14 @@ def errors_of(result: ExecutionResult) -> list[object]:
 
 
 def answer(result: ExecutionResult, media: Media) -> Response:
-    """The whole answer. Its status is 200 wherever something ran.
+    """The whole answer. Its status is 200 wherever something ran, but for 503 where the store was away for all of it.
 
     Where nothing did, application/graphql-response+json says so in the status. application/json keeps to 200 as its
     older clients expect (GraphQL over HTTP 6.4.1), unless the fault is ours.
     """
+    if wait := retry_after(result):
+        headers = {"Retry-After": str(wait)}
+        return json_response(encoded(result), media, STATUS[Code.UNAVAILABLE], headers)
     status = STATUS.get(code_of(result), 400) if before_data(result) else 200
     if media is not Media.GRAPHQL and status < 500:
         status = 200
@@ -87,8 +90,13 @@ def event_stream(results: AsyncGenerator[ExecutionResult, None], quiet: float) -
     async def events() -> AsyncGenerator[str, None]:
         async with aclosing(results):
             async for result in results:
-                yield f"event: next\ndata: {encoded(result).decode()}\n\n"
+                yield f"event: next\ndata: {_one_line(encoded(result))}\n\n"
         yield "event: complete\ndata:\n\n"
 
     stream = merge_stream_with_heartbeat(events, lambda: ":\n\n", quiet, send_initial_heartbeat=False)
     return StreamingResponse(stream(), headers=_SSE_HEADERS, media_type=Media.EVENTS)
+
+
+def _one_line(document: bytes) -> str:
+    # In JSON these are but the space between its parts; an upstream's answer comes as its author laid it out.
+    return document.translate(None, b"\r\n").decode()

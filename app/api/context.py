@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import strawberry
 
+from app.api.at_once import FairReads
 from app.api.loaders import Loaders, Query
 from app.identity.callers import Caller, recheck
 from app.ledger.wake import Wake
@@ -22,6 +23,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+#: Bytes that the upstreams' answers may take in the answer to one document: the largest one fits.
+MOST_ANSWERED = 16 * 1024 * 1024
 
 #: Writes under way: a client that leaves takes its answer back, never a transaction (the loop alone would let go).
 _WRITING: set["asyncio.Future[Any]"] = set()
@@ -39,6 +43,12 @@ class Gateway:
     public_url: str
     #: When each key was last used, until it is recorded: a write per request would be too dear.
     used_keys: dict[ApiKeyId, Instant]
+    #: Each tenant's that has called: few, since tenants are made by hand.
+    _shares: dict[TenantId, FairReads] = field(default_factory=dict, init=False)
+
+    def share(self, tenant_id: TenantId) -> FairReads:
+        """What a tenant reads through, so that its operations and feeds leave room for other tenants' (promise 10)."""
+        return self._shares.setdefault(tenant_id, FairReads(self.store))
 
 
 class Context:
@@ -48,8 +58,10 @@ class Context:
         self.gateway = gateway
         self.caller = caller
         self.address = address
+        self.store = gateway.share(caller.tenant_id)
         # One connection at a time: a document with many fields does not take the pool from the others.
         self._turn = asyncio.Lock()
+        self._room = MOST_ANSWERED
         self.forget()
 
     @property
@@ -63,9 +75,12 @@ class Context:
         return self.caller
 
     async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """A query in a snapshot of its own."""
+        """A query in a snapshot of its own.
+
+        Raises Unauthenticated where the caller's key has ended in it: a document may run for minutes.
+        """
         async with self._turn:
-            return await self.gateway.store.read(query, *args, **kwargs)
+            return await self.store.read(self._by_caller(query, *args, **kwargs))
 
     async def find(self, query: Query[K, P, V], key: K, *args: P.args, **kwargs: P.kwargs) -> V | None:
         """One of many, read together with what else the operation asks of `query` now; None where there is none."""
@@ -87,16 +102,28 @@ class Context:
         Raises Unauthenticated where the caller's key has ended since the operation began.
         """
 
-        def by_caller(tx: Tx) -> T:
-            recheck(tx, self.caller)
-            return flow(tx, *args, **kwargs)
-
-        writing = asyncio.ensure_future(self.gateway.store.write(by_caller))
+        writing = asyncio.ensure_future(self.gateway.store.write(self._by_caller(flow, *args, **kwargs)))
         _WRITING.add(writing)
         writing.add_done_callback(_WRITING.discard)
         result = await asyncio.shield(writing)
         self.forget()
         return result
+
+    def take(self, size: int) -> bool:
+        """Whether so many bytes of upstreams' answers fit beside those that this document has already."""
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
+
+    def _by_caller(
+        self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> Callable[[Tx], T]:
+        def rechecked(tx: Tx) -> T:
+            recheck(tx, self.caller)
+            return flow(tx, *args, **kwargs)
+
+        return rechecked
 
     def forget(self) -> None:
         """Reads everything anew from here on."""

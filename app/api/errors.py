@@ -1,6 +1,7 @@
 """What a client learns of an error: a code always, the text only where it is meant for them.
 
-    GatewayError                 its own message and code
+    GatewayError                 its own message and code; of Unavailable also `retryAfter`, in seconds
+    a store that is away         UNAVAILABLE, and that nobody knows what became of it; the log has the rest
     a fault in the document      GraphQL's message, BAD_USER_INPUT, or QUERY_TOO_COMPLEX where a limit refused it
     anything else                "Internal error", INTERNAL and the request's id; the log has the rest
 
@@ -11,6 +12,8 @@ import re
 from collections.abc import Iterator
 
 from graphql import GraphQLError, GraphQLSyntaxError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from strawberry.exceptions import MissingQueryError, StrawberryInputCoercionError
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
@@ -18,7 +21,8 @@ from strawberry.types import ExecutionResult, StreamExecutionResult
 from strawberry.types.execution import PreExecutionError
 from typing_extensions import override
 
-from app.rules.errors import Code, GatewayError
+from app.rules.errors import Code, GatewayError, Unavailable
+from app.rules.texts import LONGEST_MESSAGE, shown
 from app.telemetry import get_logger, request_id
 
 log = get_logger()
@@ -33,6 +37,10 @@ _ABOUT_THE_REQUEST = (
     MissingQueryError,
     StrawberryInputCoercionError,
 )
+
+_STORE_AWAY = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
+_UNKNOWN = "the gateway lost its database midway: look whether this was done before you try again"
+_RETRY_AFTER = 5  # seconds
 
 #: Every transport takes queries and mutations; one answer is not enough for a subscription.
 _MANY_RESULTS = "a subscription has many results: POST it with Accept: text/event-stream, or use a WebSocket"
@@ -66,6 +74,12 @@ def public(error: GraphQLError) -> PublicError:
     if isinstance(error, PublicError):
         return error
     origin = _origin(error)
+    if _is_store_away(origin):
+        # What the store knows to have done nothing it tells as Unavailable; this may have been its COMMIT.
+        log.error("graphql.store_away", path=error.path, exc_info=origin)
+        origin = Unavailable(_UNKNOWN, _RETRY_AFTER)
+    if isinstance(origin, Unavailable):
+        return _public(error, origin.message, origin.code, retryAfter=origin.retry_after)
     if isinstance(origin, GatewayError):
         return _public(error, origin.message, origin.code)
     if _is_the_callers(error, origin):
@@ -87,6 +101,13 @@ def refused(code: Code, message: str) -> PublicError:
     return PublicError(message, extensions={"code": code.value})
 
 
+def retry_after(result: ExecutionResult) -> int | None:
+    """The seconds after which to try again, where the store was away for all that was asked."""
+    waits = [(error.extensions or {}).get("retryAfter") for error in result.errors or ()]
+    known = [wait for wait in waits if wait is not None]
+    return max(known) if known and len(known) == len(waits) and result.data is None else None
+
+
 def before_data(result: ExecutionResult) -> bool:
     """Whether the request failed as a whole: GraphQL gives every other error the path of its field."""
     return result.data is None and all(error.path is None for error in result.errors or ())
@@ -100,7 +121,7 @@ def code_of(result: ExecutionResult) -> Code:
 
 def _public(error: GraphQLError, message: str, code: Code, **more: object) -> PublicError:
     return PublicError(
-        message,
+        shown(message, LONGEST_MESSAGE),
         error.nodes,
         error.source,
         error.positions,
@@ -113,6 +134,13 @@ def _origin(error: Exception) -> Exception:
     while isinstance(error, GraphQLError) and error.original_error is not None:
         error = error.original_error
     return error
+
+
+def _is_store_away(origin: Exception) -> bool:
+    # asyncpg's connection errors have no class of their own in SQLAlchemy.
+    return isinstance(origin, _STORE_AWAY) or (
+        isinstance(origin, DBAPIError) and origin.connection_invalidated
+    )
 
 
 def _is_the_callers(error: GraphQLError, origin: Exception) -> bool:

@@ -274,7 +274,8 @@ class AuditFilter:
     """Which entries; what is left out does not narrow.
 
     By delegation, dispatch or pair it costs the same at any size of the log; by anything else it looks at 10,000
-    entries at most, and then returns a short page whose end cursor goes on from there.
+    entries at most, and then returns a short page whose end cursor goes on from there. A document has at most three
+    of these.
     """
 
     events: list[str] | None = optional("Names or globs such as `delegation.*`: 50 at most.")

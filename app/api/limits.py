@@ -23,6 +23,8 @@ LIMITS = (
     ("fields", "fields", 500),
     ("width", "root fields", 20),
     ("cost", "estimated cost", 20_000),
+    # Each looks at up to 10,000 entries.
+    ("searches", "searches through a log by events, time or outcome", 3),
     # The introspection queries that tools send have 15 levels and cost 350,000, whatever the schema.
     ("introspection_depth", "levels of introspection", 20),
     ("introspection_cost", "estimated cost of introspection", 500_000),
@@ -59,16 +61,17 @@ class Limits(SchemaExtension):
         try:
             return _excess(measure.operation(meant))
         except RecursionError:
-            return _too_complex("the document nests its fragments too deeply")
+            return too_complex("the document nests its fragments too deeply")
 
 
 def _excess(size: Size) -> GraphQLError | None:
     for attribute, what, most in LIMITS:
         if (asked := getattr(size, attribute)) > most:
             shown = f"{asked:,}" if asked < 10**12 else "more than 10^12"
-            return _too_complex(f"the operation has {shown} {what}: {most:,} at most; ask for less at a time")
+            return too_complex(f"the operation has {shown} {what}: {most:,} at most; ask for less at a time")
     return None
 
 
-def _too_complex(message: str) -> GraphQLError:
+def too_complex(message: str) -> GraphQLError:
+    """The error of a document that asks for too much."""
     return GraphQLError(message, extensions={"code": Code.QUERY_TOO_COMPLEX})

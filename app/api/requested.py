@@ -9,6 +9,7 @@ import orjson
 from app.api.inputs import DispatchActionInput
 from app.rules.errors import Code, Refusal
 from app.rules.paths import LONGEST
+from app.rules.texts import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +76,5 @@ def _text(value: object) -> str | None:
 
 
 def _wrong(field: str, message: str, *member: str) -> Refusal:
-    path = (field, *member)
+    path = (field, *map(shown, member))
     return Refusal(Code.INVALID, f"{'.'.join(path)}: {message}", path)

@@ -1,5 +1,6 @@
 """Requests as the transports bring them: the media types that a client takes, and the operation in a body."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from starlette.requests import Request
 from app.rules.errors import BadInput, Code
 
 T = TypeVar("T")
+
+_MANY_DIGITS = re.compile("[0-9]{19}")
 
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
@@ -96,10 +99,20 @@ def _is_json(content_type: str) -> bool:
 def operation_in(body: bytes) -> Operation:
     """The operation of an HTTP body. Raises BadInput."""
     try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return operation_of(decoded(body.decode()))
+    except ValueError as error:
         raise BadInput(f"the body is not JSON in UTF-8: {error}") from None
-    return operation_of(payload)
+
+
+def decoded(document: str) -> object:
+    """JSON with every integer exact, so that a scalar may refuse one that is too long. Raises ValueError."""
+    value: object = orjson.loads(document)
+    if not _MANY_DIGITS.search(document):
+        return value
+    try:
+        return json.loads(document)  # orjson would make a float of an integer beyond 64 bits: another number
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
 
 
 def operation_of(payload: object) -> Operation:

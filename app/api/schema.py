@@ -25,6 +25,7 @@ from app.api.types.codes import ErrorCode
 from app.api.view import View
 from app.edge.address import client_ip
 from app.identity.callers import Caller, find_caller
+from app.rules.ids import TenantId
 from app.rules.tokens import TokenKind, well_formed
 from app.store.engine import wall_clock
 
@@ -70,4 +71,8 @@ def make_view(gateway: Gateway) -> View[Caller, Context]:
     def context_for(caller: Caller, connection: HTTPConnection) -> Context:
         return Context(gateway, caller, client_ip(connection.scope, gateway.settings.trusted_proxies))
 
-    return View(make_schema(), authenticate=authenticate, context_for=context_for)
+    return View(make_schema(), authenticate=authenticate, context_for=context_for, whose=_tenant_of)
+
+
+def _tenant_of(caller: Caller) -> TenantId:
+    return caller.tenant_id

@@ -4,10 +4,11 @@ Each fragment is measured once, however often it is spread, so the time is linea
 limiters walk every spread again and double with each level of a chain of fragments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from graphql import (
+    ArgumentNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -20,6 +21,8 @@ from graphql import (
     ListValueNode,
     NamedTypeNode,
     NullValueNode,
+    ObjectFieldNode,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionNode,
     SelectionSetNode,
@@ -38,13 +41,19 @@ _ENDLESS = 1_000_000
 
 _INTROSPECTION = ("__schema", "__type")
 
+#: Arguments, and members of `filter`, for which the store looks at entry after entry of a log; and those that leave
+#: it few to look at.
+_SEARCHED = frozenset({"events", "since", "until", "outcome"})
+_FEW = frozenset({"dispatchId", "pairId"})
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
     """Of a selection, fragments expanded.
 
     `width` counts its own fields, `fields` all below as well. `depth` and `cost` leave introspection out, which
-    has its own: answering it costs nothing but the fields that it prints.
+    has its own: answering it costs nothing but the fields that it prints. `searches` are fields whose filter looks
+    through a log; within a list, one search is made for all of it.
     """
 
     width: int = 0
@@ -53,6 +62,7 @@ class Size:
     cost: int = 0
     introspection_depth: int = 0
     introspection_cost: int = 0
+    searches: int = 0
 
     def __add__(self, other: "Size") -> "Size":
         """Both side by side."""
@@ -63,11 +73,18 @@ class Size:
             self.cost + other.cost,
             max(self.introspection_depth, other.introspection_depth),
             self.introspection_cost + other.introspection_cost,
+            self.searches + other.searches,
         )
 
-    def below(self, times: int) -> "Size":
-        """A field that has this selection `times` over."""
-        return Size(1, 1 + self.fields, 1 + self.depth, 1 + times * self.cost)
+    def below(self, times: int, searches: int) -> "Size":
+        """A field that has this selection `times` over, and makes so many searches of its own."""
+        return Size(
+            1,
+            1 + self.fields,
+            1 + self.depth,
+            1 + times * self.cost,
+            searches=self.searches + searches,
+        )
 
     def introspected(self) -> "Size":
         """The same field, counted as introspection."""
@@ -127,7 +144,7 @@ class Measure:
         field = self._schema.get_field(parent, node.name.value) if parent else None
         named = get_named_type(field.type) if field else None
         selection = self._selections(node.selection_set, named if is_composite_type(named) else None)
-        size = selection.below(self._times(node, field, parent))
+        size = selection.below(self._times(node, field, parent), int(self._searches(node)))
         return size.introspected() if node.name.value in _INTROSPECTION else size
 
     def _type(self, node: NamedTypeNode) -> GraphQLCompositeType | None:
@@ -146,6 +163,36 @@ class Measure:
             if one.name.value in ("first", "last", "ids")
         ]
         return max(asked, default=PAGE)
+
+    def _searches(self, node: FieldNode) -> bool:
+        given = self._names(node.arguments or ())
+        for one in node.arguments or ():
+            if one.name.value == "filter":
+                given |= self._members(one.value)
+        return bool(given & _SEARCHED) and not given & _FEW
+
+    def _members(self, node: ValueNode | None) -> set[str]:
+        """The members of an object that are not null."""
+        match node:
+            case ObjectValueNode(fields=fields):
+                return self._names(fields)
+            case VariableNode(name=name) if name.value in self._variables:
+                value = self._variables[name.value]
+                return {key for key in value if value[key] is not None} if isinstance(value, dict) else set()
+            case VariableNode(name=name):
+                return self._members(self._defaults.get(name.value))
+        return set()
+
+    def _names(self, given: Iterable[ArgumentNode | ObjectFieldNode]) -> set[str]:
+        return {one.name.value for one in given if not self._is_null(one.value)}
+
+    def _is_null(self, node: ValueNode | None) -> bool:
+        match node:
+            case VariableNode(name=name) if name.value in self._variables:
+                return self._variables[name.value] is None
+            case VariableNode(name=name):
+                return self._is_null(self._defaults.get(name.value))
+        return node is None or isinstance(node, NullValueNode)
 
     def _length(self, node: ValueNode) -> int:
         match node:

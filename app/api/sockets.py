@@ -6,7 +6,7 @@ traceback. An operation fails alone, and has a caller and a context of its own.
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,8 +28,8 @@ from typing_extensions import override
 
 from app.api.answers import encoded, errors_of
 from app.api.errors import before_data, failure, refused
-from app.api.requests import Operation, operation_of
-from app.rules.errors import BadInput, Code, Unavailable
+from app.api.requests import Operation, decoded, operation_of
+from app.rules.errors import BadInput, Code, RateLimited, Unauthenticated, Unavailable
 from app.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ LONGEST_REASON = 123  # bytes of a close frame's text (RFC 6455 5.5); more would
 MESSAGE_TOO_BIG = 1009  # RFC 6455 7.4.1
 FAULT_OF_OURS = 1011
 TRY_AGAIN_LATER = 1013
+FORBIDDEN = 4403  # graphql-transport-ws
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class Connection:
 
     request: HTTPConnection
     connection_params: dict[str, object] = field(default_factory=dict)
+    #: What is let go when the connection ends.
+    held: ExitStack = field(default_factory=ExitStack)
 
     @property
     def credentials(self) -> Mapping[str, str]:
@@ -93,8 +96,8 @@ class Frames(ASGIWebSocketAdapter):
 
 def _decoded(text: str) -> object:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        return decoded(text)
+    except ValueError as error:
         raise NonJsonMessageReceived from error
 
 
@@ -103,6 +106,11 @@ class TransportWS(BaseGraphQLTransportWSHandler[Any, None]):
 
     view: "View[Any, Any]"
     context: Connection
+
+    @override
+    async def handle(self) -> None:
+        with self.context.held:
+            await super().handle()
 
     @override
     async def handle_message(self, message: Message) -> None:
@@ -117,7 +125,9 @@ class TransportWS(BaseGraphQLTransportWSHandler[Any, None]):
             await super().handle_connection_init(message)
         except WebSocketDisconnected:
             raise
-        except Unavailable as no:
+        except Unauthenticated as no:
+            await self.websocket.close(FORBIDDEN, no.message)
+        except (RateLimited, Unavailable) as no:
             await self.websocket.close(TRY_AGAIN_LATER, no.message)
         except Exception:
             log.exception("graphql.connection_init_failed")

@@ -43,7 +43,7 @@ class Subscription:
         context.caller.require(Permission.AUDIT)
         start = AUDIT.page(after=after).after
         wanted = Wanted(maybe_id(DelegationId, delegation_id), events=event_names("events", events))
-        entries = follow(context.gateway.store, context.gateway.wake, context.caller, start, wanted)
+        entries = follow(context.store, context.gateway.wake, context.caller, start, wanted)
         async with aclosing(entries):
             async for entry in entries:
                 context.forget()

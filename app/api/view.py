@@ -3,7 +3,7 @@
 A request walks down `_respond`: negotiated, read, parsed, authenticated, run.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, Generic, TypeVar, cast
@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
@@ -21,13 +20,14 @@ from strawberry.types.unset import UNSET, UnsetType
 from typing_extensions import override
 
 from app.api.answers import STATUS, answer, event_stream, refusal
+from app.api.at_once import AtMost
 from app.api.errors import failure
 from app.api.guarded import GuardedSchema
-from app.api.introspection import introspects_only
+from app.api.introspection import PublicSchema
 from app.api.requests import Declined, Media, Operation, negotiate, operation_in
 from app.api.sockets import Connection, Frames, TransportWS
 from app.edge.body import Gone, Late, TooLarge, read_body
-from app.rules.errors import Code, GatewayError, Unauthenticated, Unavailable
+from app.rules.errors import Code, GatewayError, RateLimited, Unauthenticated, Unavailable
 
 Caller = TypeVar("Caller")
 Context = TypeVar("Context")
@@ -49,6 +49,8 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
     largest_body = 1024 * 1024  # bytes
     body_seconds = 10.0
     init_seconds = 5.0  # from the handshake to connection_init
+    most_streams = 200  # at once of one tenant
+    most_connections = 100
     quiet_seconds = 12.0  # an SSE stream says that it lives; proxies give up at 30 or 60
 
     schema: GuardedSchema
@@ -59,6 +61,7 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         *,
         authenticate: Authenticate[Caller],
         context_for: ContextFor[Caller, Context],
+        whose: Callable[[Caller], Hashable],
     ) -> None:
         super().__init__(
             schema,
@@ -68,6 +71,10 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
             connection_init_wait_timeout=timedelta(seconds=self.init_seconds),
             max_subscriptions_per_connection=None,  # TransportWS counts, and answers with a code
         )
+        self.public = PublicSchema(schema)
+        self.whose = whose
+        self.streams = AtMost(self.most_streams, "operations over WebSockets and event streams")
+        self.connections = AtMost(self.most_connections, "WebSockets")
         self.authenticate = authenticate
         self.context_for = context_for
 
@@ -106,21 +113,19 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         return body
 
     async def _run(self, request: Request, operation: Operation, media: Media) -> Response:
-        context = await self._context(request, operation)
+        caller = await self.authenticate(request.headers)
+        if caller is None:
+            result = await self.public.result(operation)
+            return (
+                event_stream(_only(result), self.quiet_seconds)
+                if media is Media.EVENTS
+                else answer(result, media)
+            )
+        context = self.context_for(caller, request)
         if media is Media.EVENTS:
-            return event_stream(self.schema.results(operation, context), self.quiet_seconds)
+            return event_stream(self._stream(caller, operation, context), self.quiet_seconds)
         async with aclosing(self.schema.results(operation, context, _ONE_ANSWER)) as results:
             return answer(await anext(results), media)
-
-    async def _context(self, request: Request, operation: Operation) -> Context | None:
-        caller = await self.authenticate(request.headers)
-        if caller is not None:
-            return self.context_for(caller, request)
-        if introspects_only(operation.query):
-            return None  # nothing of it reaches a resolver of ours
-        raise Unauthenticated(
-            "no valid API key: send one as X-API-Key; without, only introspection is answered"
-        )
 
     async def operate(
         self, connection: Connection, operation: Operation
@@ -130,14 +135,27 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         if caller is None:
             raise Unauthenticated("your API key has been revoked or has expired: connect with a valid one")
         context = self.context_for(caller, connection.request)
-        async with aclosing(self.schema.results(operation, context)) as results:
+        async with aclosing(self._stream(caller, operation, context)) as results:
             async for result in results:
                 yield result
 
+    async def _stream(
+        self, caller: Caller, operation: Operation, context: Context
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        try:
+            with self.streams.one(self.whose(caller)):
+                async with aclosing(self.schema.results(operation, context)) as results:
+                    async for result in results:
+                        yield result
+        except RateLimited as no:
+            yield failure(no)
+
     @override
     async def on_ws_connect(self, context: Connection) -> UnsetType:
-        if await self.authenticate(context.credentials) is None:
-            raise ConnectionRejectionError  # closes with 4403
+        caller = await self.authenticate(context.credentials)
+        if caller is None:
+            raise Unauthenticated('no valid API key: send {"apiKey": "cgk_…"} as connection_init\'s payload')
+        context.held.enter_context(self.connections.one(self.whose(caller)))
         return cast(UnsetType, UNSET)
 
     @override
@@ -146,10 +164,16 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         return Connection(request)
 
 
+async def _only(result: ExecutionResult) -> AsyncGenerator[ExecutionResult, None]:
+    yield result
+
+
 def _headers(no: GatewayError) -> dict[str, str]:
     match no:
         case Unauthenticated():
             return {"WWW-Authenticate": "ApiKey"}  # RFC 9110 15.5.2 asks for one
         case Unavailable():
             return {"Retry-After": str(no.retry_after)}
+        case RateLimited():
+            return {"Retry-After": "1"}
     return {}

@@ -5,19 +5,31 @@ their key had ended.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from app.identity.callers import Caller, recheck
 from app.ledger.read import Wanted, head, page
 from app.ledger.wake import Wake
 from app.rules.ids import Instant
 from app.rules.permissions import Permission
-from app.store.engine import Store, Tx
+from app.store.engine import Tx
 from app.store.tables import LedgerEntry
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _PAGE = 100
 _QUIET = 30.0  # seconds until a quiet feed asks by itself: a key that expires moves no ledger
+
+
+class Reads(Protocol):
+    """What can be read from: a store, or a tenant's share of one."""
+
+    async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `query` in a snapshot."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +40,7 @@ class _Tail:
 
 
 async def follow(
-    store: Store, wake: Wake, caller: Caller, after: int | None, wanted: Wanted
+    store: Reads, wake: Wake, caller: Caller, after: int | None, wanted: Wanted
 ) -> AsyncGenerator[LedgerEntry, None]:
     """The entries after `after`, or from now on where it is None, until the process stops.
 

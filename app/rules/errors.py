@@ -8,6 +8,7 @@
     ├── Unauthenticated         no caller, or not any more
     ├── Forbidden               a caller without the permission
     ├── BadInput                a value that no state of ours could make right; names the field
+    ├── RateLimited             the caller has as much under way as anybody may
     └── Unavailable             try again: a queue is full, a store is away
 
 `Code` is the one published list: `userErrors.code`, `errors[].extensions.code`, problem+json's `code`,
@@ -117,6 +118,12 @@ class BadInput(GatewayError):
     """A value that no state of ours could make right. The message starts with the field's name."""
 
     code = Code.BAD_USER_INPUT
+
+
+class RateLimited(GatewayError):
+    """Not beside what the caller has under way already: something of it has to end first."""
+
+    code = Code.RATE_LIMITED
 
 
 class Unavailable(GatewayError):

@@ -33,6 +33,13 @@ class Impatient(View[str, Context]):
     quiet_seconds = 0.02
 
 
+class Crowded(View[str, Context]):
+    """Has room for few."""
+
+    most_streams = 3
+    most_connections = 2
+
+
 def _with_request_ids(app: ASGIApp) -> ASGIApp:
     async def bound(scope: Scope, receive: Receive, send: Send) -> None:
         bind_request_id("req_1")
@@ -42,13 +49,16 @@ def _with_request_ids(app: ASGIApp) -> ASGIApp:
 
 
 def _app() -> ASGIApp:
-    view = View(SCHEMA, authenticate=WORLD.authenticate, context_for=WORLD.context_for)
-    hasty = Impatient(SCHEMA, authenticate=WORLD.authenticate, context_for=WORLD.context_for)
+    view = View(SCHEMA, authenticate=WORLD.authenticate, context_for=WORLD.context_for, whose=str)
+    hasty = Impatient(SCHEMA, authenticate=WORLD.authenticate, context_for=WORLD.context_for, whose=str)
+    crowded = Crowded(SCHEMA, authenticate=WORLD.authenticate, context_for=WORLD.context_for, whose=str)
     routes = [
         Route("/graphql", view),
         WebSocketRoute("/graphql", view),
         Route("/hasty", hasty),
         WebSocketRoute("/hasty", hasty),
+        Route("/crowded", crowded),
+        WebSocketRoute("/crowded", crowded),
     ]
     return _with_request_ids(Starlette(routes=routes))
 

@@ -5,6 +5,8 @@ import traceback
 import httpx2
 import pytest
 from graphql import GraphQLError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from structlog.testing import capture_logs
 
 from app.api.errors import failure, public
@@ -21,7 +23,7 @@ INTERNAL = {"code": "INTERNAL", "requestId": "req_1"}
         ("bad", "thing: must be right", {"code": "BAD_USER_INPUT"}),
         ("forbidden", "you may not", {"code": "FORBIDDEN"}),
         ("unauthenticated", "your key has ended", {"code": "UNAUTHENTICATED"}),
-        ("away", "try again", {"code": "UNAVAILABLE"}),
+        ("away", "try again", {"code": "UNAVAILABLE", "retryAfter": 1}),
         ("bug", "Internal error", INTERNAL),
         ("graphql", "Internal error", INTERNAL),
     ],
@@ -131,6 +133,32 @@ async def test_an_operation_ends_with_a_result_even_where_graphql_itself_breaks(
         found = [one async for one in SCHEMA.results(Operation("{ hello }", {}, None), None)]
     assert [e.message for one in found for e in one.errors or ()] == ["Internal error"]
     assert len(logs) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("SELECT 1", {}, OSError(SECRET)),
+        InterfaceError("SELECT 1", {}, OSError(SECRET)),
+        DBAPIError("COMMIT", {}, OSError(SECRET), connection_invalidated=True),
+        PoolTimeout(SECRET),
+        ConnectionResetError(SECRET),
+    ],
+)
+def test_a_store_that_is_lost_midway_is_unavailable_and_promises_nothing(error: Exception) -> None:
+    with capture_logs() as logs:
+        shown = public(GraphQLError(SECRET, original_error=error))
+    assert shown.extensions == {"code": "UNAVAILABLE", "retryAfter": 5}
+    assert "look whether this was done" in shown.message
+    assert SECRET not in str(shown.formatted)
+    assert [line["exc_info"] for line in logs] == [error]
+
+
+def test_an_error_repeats_little_of_what_a_client_sent(http: httpx2.Client) -> None:
+    long = {"number": "9" * 500_000}
+    answered = post(http, "query ($number: Int!) { half(number: $number) }", variables=long)
+    assert answered.json()["errors"][0]["extensions"] == {"code": "BAD_USER_INPUT"}
+    assert len(answered.content) < 1_500
 
 
 def test_an_error_is_made_public_and_logged_once() -> None:

@@ -1,5 +1,6 @@
 """POST /graphql: GraphQL over HTTP as its specification has it, and every body that is none."""
 
+import json
 import socket
 from collections.abc import Mapping
 from contextlib import closing
@@ -225,6 +226,35 @@ def test_a_store_that_is_away_is_503_with_retry_after(http: httpx2.Client) -> No
     response = post(http, "{ hello }", headers={"X-API-Key": "cgk_away"})
     assert (response.status_code, code(response)) == (503, "UNAVAILABLE")
     assert response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize("accept", [JSON, GRAPHQL])
+def test_a_store_that_goes_away_for_all_that_was_asked_is_503_with_retry_after(
+    http: httpx2.Client, accept: str
+) -> None:
+    response = post(http, '{ failsHard(how: "away") }', accept=accept)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert response.json()["errors"][0]["extensions"]["code"] == "UNAVAILABLE"
+    for partly in ('{ hello fails(how: "away") }', '{ fails(how: "bad") failsHard(how: "away") }'):
+        assert post(http, partly, accept=accept).status_code == 200
+
+
+@pytest.mark.parametrize("number", [10**19 * 2, -(10**19), 10**30, 10**4000])
+def test_an_integer_beyond_64_bits_is_refused_and_not_rounded(http: httpx2.Client, number: int) -> None:
+    query = "query ($json: JSON) { echo(input: {json: $json}) { json } }"
+    for value in (number, [{"a": number}]):
+        body = f'{{"query": "{query}", "variables": {{"json": {json.dumps(value)}}}}}'
+        response = http.post(
+            "/graphql", content=body, headers={**KEY, "Content-Type": JSON, "Accept": GRAPHQL}
+        )
+        assert (response.status_code, code(response)) == (400, "BAD_USER_INPUT")
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 0.1234567890123456789012, "12345678901234567890123"])
+def test_what_has_many_digits_and_is_no_such_integer_passes(http: httpx2.Client, number: object) -> None:
+    query = "query ($json: JSON) { echo(input: {json: $json}) { json } }"
+    response = post(http, query, variables={"json": number})
+    assert response.json() == {"data": {"echo": {"json": number}}}
 
 
 @pytest.mark.parametrize("accept", [JSON, GRAPHQL])

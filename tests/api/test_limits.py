@@ -84,6 +84,40 @@ def test_a_variable_list_of_ids_counts_its_ids() -> None:
     assert size("query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=["a"] * 30).cost == 31
 
 
+@pytest.mark.parametrize(
+    ("query", "variables", "searches"),
+    [
+        ('{ log(filter: {events: ["x"]}) }', {}, 1),
+        ('{ log(filter: {since: "x", until: "y", outcome: Z}) }', {}, 1),
+        ('{ log(filter: {delegationId: "x"}) }', {}, 0),
+        ('{ log(filter: {delegationId: "x", events: ["x"]}) }', {}, 1),
+        ('{ log(filter: {pairId: "x", events: ["x"]}) }', {}, 0),
+        ('{ log(filter: {dispatchId: "x", events: ["x"]}) }', {}, 0),
+        ('{ log(filter: {pairId: null, events: ["x"]}) }', {}, 1),
+        ("{ log(filter: {events: null}) }", {}, 0),
+        ("{ log }", {}, 0),
+        ("query ($f: F) { log(filter: $f) }", {"f": {"events": ["x"], "pairId": None}}, 1),
+        ("query ($f: F) { log(filter: $f) }", {"f": {"events": None, "pairId": "x"}}, 0),
+        ("query ($f: F) { log(filter: $f) }", {"f": "x"}, 0),
+        ("query ($f: F) { log(filter: $f) }", {}, 0),
+        ("query ($f: F = {outcome: Z}) { log(filter: $f) }", {}, 1),
+        ("query ($f: F = {outcome: Z}) { log(filter: $f) }", {"f": None}, 0),
+        ("query ($e: [E]) { log(filter: {events: $e}) }", {"e": ["x"]}, 1),
+        ("query ($e: [E]) { log(filter: {events: $e}) }", {"e": None}, 0),
+        ("query ($e: [E]) { log(filter: {events: $e}) }", {}, 0),
+        ('query ($e: [E] = ["x"]) { log(filter: {events: $e}) }', {}, 1),
+        ('query ($p: ID) { log(filter: {events: ["x"], pairId: $p}) }', {}, 1),
+        ('query ($p: ID = null) { log(filter: {events: ["x"], pairId: $p}) }', {}, 1),
+        ('{ agents { nodes { log(events: ["x"]) } } }', {}, 1),
+        ('{ a: log(events: ["x"]) ...F ...F } fragment F on Query { log(events: ["x"]) }', {}, 3),
+    ],
+)
+def test_a_search_through_a_log_counts_wherever_it_is(
+    query: str, variables: dict[str, object], searches: int
+) -> None:
+    assert size(query, **variables).searches == searches
+
+
 def test_depth_and_fields_count_what_fragments_hide() -> None:
     measured = size(
         "{ agent { ...F } agents { ...C } } fragment F on Agent { owner { owner { id } } } fragment C on AgentConnection { totalCount }"

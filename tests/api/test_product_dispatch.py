@@ -21,10 +21,15 @@ DISPATCH = (
     "   delegation { id } binding { id } }"
     f" response {{ status contentType body text }} {ERRORS} }} }}"
 )
+ID = {"id": "1"}
 SETUP = """
 mutation ($up: RegisterUpstreamInput!) { registerUpstream(input: $up) { upstream { id } userErrors { message } } }
 """
 ACTION = "mutation ($input: DefineActionInput!) { defineAction(input: $input) { action { id } userErrors { code } } }"
+
+
+def nested(levels: int) -> list[Any]:
+    return [nested(levels - 1)] if levels > 1 else []
 
 
 class Upstream:
@@ -136,6 +141,12 @@ async def test_a_body_is_sent_as_json(lending: Lending) -> None:
         ("application/json", b"{no", (None, "{no")),
         ("text/html", b"<p>\xff", (None, "<p>\ufffd")),
         ("application/json", b"", (None, "")),
+        ("application/json", b"[" * 254 + b"]" * 254, (nested(254), None)),
+        ("application/json", b"[" * 255 + b"]" * 255, (None, "[" * 255 + "]" * 255)),
+        ("application/json", b"[" * 5000, (None, "[" * 5000)),
+        ("application/json", b'{\r\n "n": [1,\n2]\n}', ({"n": [1, 2]}, None)),
+        ("application/json", b'"\\ud800"', (None, '"\\ud800"')),
+        ("text/plain; charset=\xff\xfe", b"\0\xff", (None, "\0\ufffd")),
     ],
 )
 async def test_an_answer_is_json_or_text(
@@ -146,6 +157,46 @@ async def test_an_answer_is_json_or_text(
     assert (response["status"], response["contentType"]) == (404, content_type)
     assert (response["body"], response["text"]) == shown
     assert lending.upstream.asked[0][1] == "/v1/receipts/7"
+
+
+async def test_the_numbers_of_an_answer_keep_every_digit(lending: Lending) -> None:
+    lending.upstream.answer = Response(b"[12345678901234567890123, 0.10]", media_type="application/json")
+    given = {"bindingId": lending.accepted["binding"]["id"], "scope": "receipts:read", "pathParameters": ID}
+    answered = await lending.world.post(lending.globex.key, DISPATCH, input=given)
+    assert b'"body":[12345678901234567890123, 0.10]' in answered
+
+
+async def test_json_of_more_parts_than_are_read_is_text(lending: Lending) -> None:
+    parts = b"[" + b"[]," * 500_000 + b"1]"
+    lending.upstream.answer = Response(parts, media_type="application/json")
+    response = (await lending.dispatch(pathParameters=ID))["response"]
+    assert (response["body"], response["text"]) == (None, parts.decode())
+
+
+async def test_an_answer_laid_out_over_lines_is_one_event_of_a_stream(lending: Lending) -> None:
+    lending.upstream.answer = Response(b'{\n"a":\r\n1}', media_type="application/json")
+    given = {"bindingId": lending.accepted["binding"]["id"], "scope": "receipts:read", "pathParameters": ID}
+    headers = {"X-API-Key": lending.globex.key, "Accept": "text/event-stream"}
+    document = {"query": DISPATCH, "variables": {"input": given}}
+    streamed = await lending.world.http.post("/graphql", json=document, headers=headers)
+    [event, data, *rest] = streamed.text.splitlines()
+    assert (event, rest) == ("event: next", ["", "event: complete", "data:", ""])
+    assert orjson.loads(data.removeprefix("data: "))["data"]["dispatchAction"]["response"]["body"] == {"a": 1}
+
+
+async def test_answers_beyond_a_documents_room_are_left_out_and_told(lending: Lending) -> None:
+    lending.upstream.answer = Response(b"x" * (10 * 1024 * 1024), media_type="text/plain")
+    given = {"bindingId": lending.accepted["binding"]["id"], "scope": "receipts:read", "pathParameters": ID}
+    action = f"dispatchAction(input: $input) {{ dispatch {{ outcome }} response {{ status text }} {ERRORS} }}"
+    query = f"mutation ($input: DispatchActionInput!) {{ a: {action} b: {action} }}"
+    done = await lending.world.ask(lending.globex.key, query, input=given)
+    assert done["a"]["userErrors"] == []
+    assert len(done["a"]["response"]["text"]) == 10 * 1024 * 1024
+    assert done["b"]["dispatch"] == {"outcome": "COMPLETED"}
+    assert done["b"]["response"] == {"status": 200, "text": None}
+    [error] = done["b"]["userErrors"]
+    assert error["code"] == "LIMIT_REACHED"
+    assert "was performed" in error["message"]
 
 
 @pytest.mark.parametrize(

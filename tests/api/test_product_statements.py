@@ -13,8 +13,9 @@ from sqlalchemy import Engine, event
 from app.api.context import Context, Gateway
 from app.api.requests import Operation
 from app.api.schema import make_schema
+from app.delegations.acceptance import Accepted, OfferRef, accept
 from app.delegations.bindings import create_binding
-from app.delegations.offers import Accepted, OfferDraft, OfferRef, accept, offer
+from app.delegations.offers import OfferDraft, offer
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action

@@ -119,6 +119,7 @@ async def test_without_a_key_the_connection_closes_with_4403(ws: Connecting, ini
     async with ws(init=None) as socket:
         await socket.send(init)
         assert await socket.closed() == 4403
+        assert (socket.raw.close_reason or "").startswith('no valid API key: send {"apiKey": ')
 
 
 @pytest.mark.parametrize(("key", "code", "logged"), [("cgk_away", 1013, 0), ("cgk_broken", 1011, 1)])

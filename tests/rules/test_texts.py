@@ -6,10 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from app.rules.errors import Code
-from app.rules.texts import LONGEST_NAME, refuse_text
+from app.rules.texts import LONGEST_NAME, LONGEST_SHOWN, refuse_text, shown
 
 
-@pytest.mark.parametrize("text", ["a", "Zoë's agent", "日本語", "a\nb\tc", "\U0001f600", "x" * LONGEST_NAME])
+@pytest.mark.parametrize(
+    "text",
+    ["a", "Zoë's agent", "日本語", "שלום\u200f", "நெ\u200d", "a\nb\tc", "\U0001f600", "x" * LONGEST_NAME],
+)
 def test_words_pass(text: str) -> None:
     assert refuse_text("name", text) is None
 
@@ -25,7 +28,12 @@ def test_words_pass(text: str) -> None:
         ("a\x1bb", "control"),
         ("a\rb", "control"),
         ("a\x7fb", "control"),
-        ("a\ud800b", "surrogate"),
+        ("a\ud800b", "U+D800"),
+        ("a\x85b", "U+0085"),
+        ("a\x9bb", "U+009B"),
+        ("invoice\u202etxt.exe", "U+202E"),
+        ("a\u2066b\u2069", "U+2066"),
+        ("a\u2028b", "U+2028"),
     ],
 )
 def test_what_some_store_or_reader_cannot_take_is_refused_and_named(text: str, why: str) -> None:
@@ -34,6 +42,11 @@ def test_what_some_store_or_reader_cannot_take_is_refused_and_named(text: str, w
     assert (refusal.code, refusal.path) == (Code.INVALID, ("name",))
     assert refusal.message.startswith("name ")
     assert why in refusal.message
+
+
+def test_words_are_cut_where_they_are_repeated() -> None:
+    assert shown("x" * LONGEST_SHOWN) == "x" * LONGEST_SHOWN
+    assert shown("x" * (LONGEST_SHOWN + 1)) == "x" * (LONGEST_SHOWN - 1) + "…"
 
 
 def test_empty_words_pass_where_they_may() -> None:

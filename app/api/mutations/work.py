@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from app.api.context import Context, Info
+from app.api.context import MOST_ANSWERED, Context, Info
 from app.api.described import argument, field, object_type
 from app.api.inputs import (
     CreateBindingInput,
@@ -16,7 +16,7 @@ from app.api.inputs import (
 from app.api.requested import Requested, requested
 from app.api.types.bindings import Binding
 from app.api.types.dispatches import Dispatch, upstream_response
-from app.api.types.payloads import BindingPayload, DispatchActionPayload
+from app.api.types.payloads import BindingPayload, DispatchActionPayload, UserError
 from app.delegations.bindings import Issued, create_binding, revoke_binding, rotate_token
 from app.proxy.actions import ActionAsk, attempt_action
 from app.proxy.answers import Answered, Result, told
@@ -24,10 +24,16 @@ from app.proxy.attempts import Attempt
 from app.proxy.endpoint import idempotency_key
 from app.proxy.perform import Content
 from app.proxy.read import dispatches
-from app.rules.errors import Refusal
-from app.rules.ids import ActionId, AgentId, BindingId, DelegationId
+from app.rules.errors import Code, Refusal, Unavailable
+from app.rules.ids import ActionId, AgentId, BindingId, DelegationId, DispatchId
 from app.rules.permissions import Permission
 from app.rules.tokens import TokenKind
+
+_LEFT_OUT = Refusal(
+    Code.LIMIT_REACHED,
+    "the action was performed, but its answer is left out: the answers to one document take "
+    f"{MOST_ANSWERED:,} bytes at most; perform fewer actions at a time",
+)
 
 
 @object_type
@@ -116,10 +122,31 @@ async def _attempt(context: Context, input: DispatchActionInput, asked: Requeste
 
 async def _performed(context: Context, result: Result) -> DispatchActionPayload:
     context.forget()
-    row = await context.find(dispatches, result.dispatch_id) if result.dispatch_id else None
-    dispatch = Dispatch(row=row) if row else None
+    shown = await _shown(context, result.dispatch_id) if result.dispatch_id else None
     if isinstance(result, Answered):
-        return DispatchActionPayload(dispatch=dispatch, response=upstream_response(result))
-    payload = DispatchActionPayload.refused(Refusal(result.code, told(result)[1]))
-    payload.dispatch = dispatch
+        payload = _answered(context, result)
+    else:
+        payload = DispatchActionPayload.refused(Refusal(result.code, told(result)[1]))
+    if isinstance(shown, Refusal):
+        payload.user_errors.append(UserError(row=shown))
+    else:
+        payload.dispatch = shown
+    return payload
+
+
+async def _shown(context: Context, id: DispatchId) -> Dispatch | Refusal | None:
+    try:
+        row = await context.find(dispatches, id)
+    except Unavailable:  # which would say that nothing was done
+        return Refusal(Code.UNAVAILABLE, f"{id} has ended, and cannot be shown just now: ask for it later")
+    return Dispatch(row=row) if row else None
+
+
+def _answered(context: Context, answered: Answered) -> DispatchActionPayload:
+    response = upstream_response(answered)
+    if context.take(response.size):
+        return DispatchActionPayload(response=response)
+    response.body = response.text = None
+    payload = DispatchActionPayload.refused(_LEFT_OUT)
+    payload.response = response
     return payload

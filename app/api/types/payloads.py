@@ -14,6 +14,7 @@ from app.api.types.upstreams import Action, Upstream
 from app.delegations import endings
 from app.rules.errors import Refusal
 from app.rules.ids import Instant
+from app.rules.texts import LONGEST_MESSAGE, shown
 
 
 @object_type
@@ -23,12 +24,16 @@ class UserError:
     row: strawberry.Private[Refusal]
 
     code: str = column("One of ErrorCode.")
-    message: str = column("For people.")
+
+    @field
+    def message(self) -> str:
+        """For people."""
+        return shown(self.row.message, LONGEST_MESSAGE)
 
     @field
     def path(self) -> list[str] | None:
         """The input field that it is about."""
-        return list(self.row.path) or None
+        return [shown(step) for step in self.row.path] or None
 
 
 @object_type
