@@ -1,6 +1,6 @@
 """The endpoint: POST and SSE here, WebSocket in `sockets.py`. What an answer is made of is `answers.py`'s.
 
-A request walks down `_respond`: negotiated, read, parsed, authenticated, run.
+A request walks down `_respond`: negotiated, authenticated, read, parsed, run.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
@@ -47,6 +47,7 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
     graphql_transport_ws_handler_class = TransportWS
 
     largest_body = 1024 * 1024  # bytes
+    largest_unknown = 16 * 1024  # bytes for whoever has no key, and so asks for the schema alone
     body_seconds = 10.0
     init_seconds = 5.0  # from the handshake to connection_init
     most_streams = 200  # at once of one tenant
@@ -89,8 +90,13 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         media = Media.JSON
         try:
             media = negotiate(request)
-            body = await self._body(request)
-            return None if isinstance(body, Gone) else await self._run(request, operation_in(body), media)
+            caller = await self.authenticate(request.headers)
+            body = await self._body(request, self.largest_body if caller else self.largest_unknown)
+            return (
+                None
+                if isinstance(body, Gone)
+                else await self._run(request, caller, operation_in(body), media)
+            )
         except Declined as no:
             return refusal(no.status, no.code, no.message, media, no.headers)
         except GatewayError as no:
@@ -98,22 +104,23 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         except Exception as error:  # noqa: BLE001  # failure() logs it
             return answer(failure(error), media)
 
-    async def _body(self, request: Request) -> bytes | Gone:
-        body = await read_body(
-            request.scope, request.receive, limit=self.largest_body, seconds=self.body_seconds
-        )
+    async def _body(self, request: Request, largest: int) -> bytes | Gone:
+        body = await read_body(request.scope, request.receive, limit=largest, seconds=self.body_seconds)
         # What we did not read would be taken for the next request, so these connections end.
         match body:
             case TooLarge(limit):
                 message = f"the body has more than {limit} bytes"
+                if limit == self.largest_unknown:
+                    message += ", which is the most without a valid API key: send one as X-API-Key"
                 raise Declined(413, Code.REQUEST_TOO_LARGE, message, {"Connection": "close"})
             case Late(seconds):
                 message = f"the body was not complete after {seconds:g} seconds"
                 raise Declined(408, Code.REQUEST_TIMEOUT, message, {"Connection": "close"})
         return body
 
-    async def _run(self, request: Request, operation: Operation, media: Media) -> Response:
-        caller = await self.authenticate(request.headers)
+    async def _run(
+        self, request: Request, caller: Caller | None, operation: Operation, media: Media
+    ) -> Response:
         if caller is None:
             result = await self.public.result(operation)
             return (

@@ -173,6 +173,15 @@ def test_a_body_over_the_limit_is_413_and_the_connection_ends(http: httpx2.Clien
     assert post(http, "{ hello }" + " " * 1_000, path="/hasty").status_code == 200
 
 
+def test_without_a_key_less_is_read(http: httpx2.Client) -> None:
+    long = "{ __typename }" + " " * 20_000
+    assert post(http, long).status_code == 200
+    response = post(http, long, headers={})
+    assert (response.status_code, code(response)) == (413, "REQUEST_TOO_LARGE")
+    assert "X-API-Key" in response.text
+    assert response.headers["connection"] == "close"
+
+
 def test_a_body_that_does_not_end_is_408(address: str) -> None:
     host, port = address.split(":")
     with closing(socket.create_connection((host, int(port)), timeout=5)) as raw:
