@@ -15,7 +15,7 @@ from app.rules.entries import Event, Outcome, canonical, leaf_hash
 from app.rules.ids import AgentId, DelegationId, DispatchId, EntryId, Instant, PairId, TenantId
 from app.rules.instants import rfc3339
 from app.store.engine import Tx
-from app.store.hot import NewEntry
+from app.store.hot_writes import NewEntry
 from app.store.keys import new_id
 from app.store.tables import LedgerEntry, LedgerHead
 

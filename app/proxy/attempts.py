@@ -15,7 +15,7 @@ from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import AgentId, BindingId, DispatchId, TenantId
 from app.rules.routes import Route
-from app.store.hot import NewDispatch
+from app.store.hot_writes import NewDispatch
 
 
 class Key(NamedTuple):

@@ -9,7 +9,7 @@ from app.rules.admission import still_holds
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.windows import windows_at
-from app.store.hot import Finished
+from app.store.hot_writes import Finished
 
 _Verdict = tuple[Outcome, Code | None]
 

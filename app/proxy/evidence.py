@@ -30,7 +30,8 @@ from app.rules.terms import Terms
 from app.rules.windows import Window, WindowKind, windows_at
 from app.store import hot
 from app.store.engine import wall_clock
-from app.store.hot import Batch, NewDispatch, See, as_json, step
+from app.store.hot import Batch, See, as_json, step
+from app.store.hot_writes import NewDispatch
 
 KEY_LIVES = DAY
 _NEVER = Instant(0)  # the clock of a batch that found nothing, and so judges nothing

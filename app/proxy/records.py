@@ -6,7 +6,7 @@ from app.ledger.append import Fact, Side
 from app.rules.entries import Event, Outcome
 from app.rules.ids import AgentId, Instant
 from app.rules.instants import rfc3339
-from app.store.hot import NewDispatch
+from app.store.hot_writes import NewDispatch
 from app.store.tables import Dispatch
 
 

@@ -10,7 +10,7 @@ from app.proxy.records import denied_fact
 from app.proxy.writes import Writes
 from app.rules.errors import Code
 from app.rules.ids import MINUTE, BindingId, DispatchId
-from app.store import hot
+from app.store import hot, hot_writes
 from app.store.hot import Batch, step
 
 A_MINUTE = 60  # of one binding and code
@@ -35,7 +35,7 @@ def refuse(sight: Sight, writes: Writes, refusals: Sequence[Refusal]) -> Batch[l
         (written if recorded else counted)[kind] += 1
         answers.append(No(each.code, _record(sight, writes, each) if recorded else None, each.cap))
     yield step(
-        hot.COUNT_REFUSALS,
+        hot_writes.COUNT_REFUSALS,
         [
             {
                 "binding_id": kind[0],

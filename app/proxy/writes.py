@@ -12,8 +12,9 @@ from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import BootId, DelegationId, Instant, TenantId, TokenId
 from app.rules.windows import Window, windows_at
-from app.store import hot
-from app.store.hot import Batch, Finished, NewDispatch, Sections, Usage, Write, step
+from app.store import hot_writes
+from app.store.hot import Batch, Sections, Write, step
+from app.store.hot_writes import Finished, NewDispatch, Usage
 from app.telemetry import redacted
 
 Rows = list[dict[str, Any]]
@@ -74,10 +75,10 @@ class Writes:
     def write(self, heads: Mapping[TenantId, int]) -> Batch[set[TenantId]]:
         """Writes all of it; the ledgers go on from `heads`. Returns whose ledgers moved."""
         for statement, rows in (
-            (hot.FREE, self.frees),
-            (hot.CLAIM, self.claims),
-            (hot.KEEP, self.keeps),
-            (hot.TOUCH, [{"id": id, "last_used_at": at} for id, at in self.touches.items()]),
+            (hot_writes.FREE, self.frees),
+            (hot_writes.CLAIM, self.claims),
+            (hot_writes.KEEP, self.keeps),
+            (hot_writes.TOUCH, [{"id": id, "last_used_at": at} for id, at in self.touches.items()]),
         ):
             if rows:
                 yield step(statement, rows)

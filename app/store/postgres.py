@@ -25,14 +25,13 @@ from app.store.engine import Facts, P, Store, StoreError, T, Tx
 from app.store.hot import (
     SEE_FUNCTION,
     SEE_POSTGRES,
-    WRITE_POSTGRES,
     Batch,
     Rows,
     See,
     Step,
     Write,
-    write_postgres,
 )
+from app.store.hot_writes import WRITE_POSTGRES, write_postgres
 from app.store.migrations import upgrade
 
 _POOL = 10

@@ -22,7 +22,8 @@ from sqlalchemy.pool import NullPool
 from app.rules.errors import Unavailable
 from app.store.away import nothing_done, reason
 from app.store.engine import Facts, P, Store, StoreError, T, Tx, wall_clock
-from app.store.hot import SEE_SQLITE, Batch, Rows, See, Step, Write, write_sqlite
+from app.store.hot import SEE_SQLITE, Batch, Rows, See, Step, Write
+from app.store.hot_writes import write_sqlite
 from app.store.migrations import upgrade
 
 _READERS = 3
