@@ -13,7 +13,6 @@ from typing import Any, Concatenate
 import asyncpg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -36,7 +35,7 @@ from app.store.migrations import upgrade
 
 _POOL = 10
 _LOCK = 5.0  # seconds
-_PATIENCE = 10.0  # seconds for a connection of the pool's: callers give up at 15
+_PATIENCE = 10.0  # seconds until it is one's turn: callers give up at 15
 _CONNECT = {"timeout": 5.0}  # seconds for a connection to the server
 #: The committer's few statements find their rows by key: that is right at every size, so they are planned once. Left to
 #: itself, PostgreSQL would plan them while tables are small and read all of a table that has grown since.
@@ -46,7 +45,7 @@ _SESSION = (
 )
 #: What is the store's own fault, whatever was asked of it.
 _AWAY = (
-    *(OSError, TimeoutError, PoolTimeout, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
+    *(OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError),
     *(
         asyncpg.InsufficientResourcesError,
         asyncpg.OperatorInterventionError,
@@ -66,7 +65,6 @@ class Postgres(Store):
             url,
             pool_size=_POOL,
             max_overflow=_POOL,
-            pool_timeout=_PATIENCE,
             pool_pre_ping=True,
             hide_parameters=True,
             connect_args=_CONNECT,
@@ -80,6 +78,8 @@ class Postgres(Store):
             url, poolclass=NullPool, hide_parameters=True, connect_args=_CONNECT
         )
         self._own: AsyncConnection | None = None
+        # In the order of arrival; who waits in the pool itself may be overtaken again and again.
+        self._turns = asyncio.Semaphore(2 * _POOL)
         self._one = asyncio.Lock()
         self._waiting = 0  # batches
 
@@ -90,16 +90,26 @@ class Postgres(Store):
             tx.flush()
             return result, tx.facts
 
-        async with _connected(self._writes) as connection, connection.begin():  # its end is the COMMIT
+        async with self._connected(self._writes) as connection, connection.begin():  # its end is the COMMIT
             with nothing_done(_is_away):
                 result, facts = await connection.run_sync(run)
         self.on_commit(facts)
         return result
 
     async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        async with _connected(self._reads) as connection:
+        async with self._connected(self._reads) as connection:
             with nothing_done(_is_away):
                 return await connection.run_sync(lambda sync: query(Tx(sync), *args, **kwargs))
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with AsyncExitStack() as stack:
+            with nothing_done(_is_away):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._turns.acquire()
+                stack.callback(self._turns.release)
+                connection = await stack.enter_async_context(engine.connect())
+            yield connection
 
     async def commit(self, begin: Callable[[], Batch[T]]) -> T:
         # Whoever waits for it may be cancelled, a batch is not.
@@ -165,14 +175,6 @@ class Postgres(Store):
         async with self._one:
             await self._drop()
         await self._engine.dispose()
-
-
-@asynccontextmanager
-async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    async with AsyncExitStack() as stack:
-        with nothing_done(_is_away):
-            connection = await stack.enter_async_context(engine.connect())
-        yield connection
 
 
 def _is_away(error: Exception) -> bool:
