@@ -63,6 +63,11 @@ def serve_command(
     configure_logging(settings.log_level)
     for line in unknown_names():
         log.warning("settings.unknown", advice=line)
+    if settings.database_url is not None and settings.secret_key is None:
+        advice = (
+            f"set CROSSGRANT_SECRET_KEY, the same on every node: this one uses {settings.data_dir}/secret.key"
+        )
+        log.warning("settings.secret_key_unset", advice=advice)
     uvloop.run(_serve(demo.allowing_loopback(settings) if with_demo else settings, host, port, with_demo))
 
 

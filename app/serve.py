@@ -1,5 +1,6 @@
 """Serving: uvicorn with our limits, from the first socket to the last answer."""
 
+import errno
 import gc
 import resource
 import signal
@@ -53,8 +54,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         reason = (error.strerror or str(error)).partition(" (while")[0]
+        other = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
         raise SettingsError(
-            f"cannot listen on {host} port {port}: {reason}; choose another with --port"
+            f"cannot listen on {host} port {port}: {reason}; choose another with {other}"
         ) from None
 
 

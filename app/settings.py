@@ -1,6 +1,7 @@
 """The only reader of the environment: every `CROSSGRANT_*` variable, checked before anything starts."""
 
 import os
+import re
 import secrets
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -16,6 +17,9 @@ Network = IPv4Network | IPv6Network
 Networks = Annotated[tuple[Network, ...], NoDecode]
 
 _PREFIX = "CROSSGRANT_"
+_PUBLIC = re.compile(
+    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/%-]*)?"
+)
 
 
 class SettingsError(Exception):
@@ -50,6 +54,14 @@ class Settings(BaseSettings):
             return value
         return tuple(_network(part.strip()) for part in value.split(",") if part.strip())
 
+    @field_validator("data_dir", "database_url", "secret_key", "public_url", "metrics_token", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        # A variable that was forgotten elsewhere arrives like this: it must not open /metrics, or leave PostgreSQL.
+        if value == "":
+            raise ValueError("is empty: give it a value, or unset it")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: str | None) -> str | None:
@@ -73,8 +85,10 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _origin(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must start with http:// or https://")
+        if value is not None and not _PUBLIC.fullmatch(value):
+            raise ValueError(
+                "must be as in https://gateway.example.com: a host, and perhaps a port and a path"
+            )
         return value.rstrip("/") if value else value
 
     @field_validator("log_level", mode="before")
@@ -151,12 +165,22 @@ def secret(settings: Settings) -> bytes:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
+            _refuse_another(settings, path)
             _write_once(path, secrets.token_urlsafe(48))
         return path.read_bytes().strip()
     except OSError as error:
         raise SettingsError(
             f"CROSSGRANT_DATA_DIR: cannot use {settings.data_dir}: {error.strerror}"
         ) from None
+
+
+def _refuse_another(settings: Settings, path: Path) -> None:
+    # With a new secret nothing in the database would open, and the new file would look like the one that is missing.
+    if settings.database_url is None and settings.sqlite_path.exists() and not path.exists():
+        raise SettingsError(
+            f"CROSSGRANT_DATA_DIR: {path} is missing beside a database that was set up with it: "
+            "restore it, or set CROSSGRANT_SECRET_KEY to the same secret"
+        )
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, database_name, load, unknown_names
+from app.settings import Settings, SettingsError, database_name, load, secret, unknown_names
 
 URL = "postgresql+asyncpg://lender:password@db.example:6432/lending"
 
@@ -52,6 +52,43 @@ def test_a_network_that_is_none_is_told_what_would_be_one(
     with pytest.raises(SettingsError, match=r"^CROSSGRANT_EGRESS_ALLOW: [^\n]+$") as raised:
         load()
     assert all(each in str(raised.value) for each in right)
+
+
+@pytest.mark.parametrize("name", ["DATA_DIR", "DATABASE_URL", "SECRET_KEY", "PUBLIC_URL", "METRICS_TOKEN"])
+def test_a_setting_that_is_there_and_empty_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"CROSSGRANT_{name}", "")
+    with pytest.raises(SettingsError, match=f"^CROSSGRANT_{name}: is empty[^\n]+$"):
+        load()
+
+
+@pytest.mark.parametrize(
+    "url", ["gateway", "https://", "https://a b", "https://x/y?z=1", "https://u@x", "ftp://x"]
+)
+def test_what_clients_cannot_call_is_no_public_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("CROSSGRANT_PUBLIC_URL", url)
+    with pytest.raises(SettingsError, match=r"^CROSSGRANT_PUBLIC_URL: [^\n]+$"):
+        load()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://x.example", "http://localhost:8000/", "https://[::1]:8/crossgrant/"]
+)
+def test_a_public_url_has_no_slash_at_its_end(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("CROSSGRANT_PUBLIC_URL", url)
+    assert load().public_url == url.rstrip("/")
+
+
+def test_no_new_secret_is_made_beside_a_database_that_was_set_up_with_another(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    first = secret(settings)
+    settings.sqlite_path.touch()
+    assert secret(settings) == first
+    (tmp_path / "secret.key").unlink()
+    with pytest.raises(SettingsError, match=r"^CROSSGRANT_DATA_DIR: [^\n]+secret.key is missing[^\n]+$"):
+        secret(settings)
+    assert [path.name for path in tmp_path.iterdir()] == [settings.sqlite_path.name]
 
 
 def test_a_store_is_named_without_its_password(tmp_path: Path) -> None:

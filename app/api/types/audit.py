@@ -84,7 +84,9 @@ class AuditEntry(Node):
 
     @field
     def actor(self) -> str | None:
-        """The user or service who did it; null in the other tenant's log, and for the clock."""
+        """The user or service who did it, by an API key. Null in the other tenant's log, for what an agent did by its
+        scoped token, and for the clock.
+        """
         actor: str | None = self._body["actor"]
         return actor
 
