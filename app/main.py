@@ -34,7 +34,6 @@ from app.settings import Settings, SettingsError, secret
 from app.store.engine import Store, Tx
 from app.store.installation import make_store, prepare
 from app.store.keys import Keys, new_id
-from app.store.postgres import Postgres
 from app.store.tables import Delegation
 from app.telemetry import (
     AGENT_SHARE_ACTIVE,
@@ -125,8 +124,7 @@ async def _serving(
         },
         lifespan=_no_lifespan,
     )
-    if isinstance(store, Postgres):
-        await store.hold()
+    await store.hold()
     await settler.settle_abandoned()
     jobs = [
         committer.run(),

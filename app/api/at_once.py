@@ -12,8 +12,9 @@ from app.store.engine import Store, Tx
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Of a store's few readers, one tenant's operations and feeds keep at most so many busy: its others wait.
+#: Of a store's few readers, and of its writers, one tenant keeps at most so many busy: its others wait.
 READS = 2
+WRITES = 2
 
 
 class AtMost:
@@ -40,14 +41,20 @@ class AtMost:
                 del self._running[whose]
 
 
-class FairReads:
-    """One tenant's reads of a store: some of them go on, the rest wait in the order in which they came."""
+class FairShare:
+    """One tenant's use of a store: some of it goes on, the rest waits in the order in which it came."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._turns = asyncio.Semaphore(READS)
+        self._reads = asyncio.Semaphore(READS)
+        self._writes = asyncio.Semaphore(WRITES)
 
     async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `query` in a snapshot, when it is its turn."""
-        async with self._turns:
+        async with self._reads:
             return await self._store.read(query, *args, **kwargs)
+
+    async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `flow` in a transaction, when it is its turn."""
+        async with self._writes:
+            return await self._store.write(flow, *args, **kwargs)

@@ -7,9 +7,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import strawberry
 
-from app.api.at_once import FairReads
+from app.api.at_once import FairShare
 from app.api.loaders import Loaders, Query
-from app.identity.callers import Caller, recheck
+from app.identity.callers import Caller, recheck, recheck_at_end
 from app.ledger.wake import Wake
 from app.proxy.perform import Performer
 from app.rules.ids import ApiKeyId, Instant, TenantId
@@ -44,11 +44,11 @@ class Gateway:
     #: When each key was last used, until it is recorded: a write per request would be too dear.
     used_keys: dict[ApiKeyId, Instant]
     #: Each tenant's that has called: few, since tenants are made by hand.
-    _shares: dict[TenantId, FairReads] = field(default_factory=dict, init=False)
+    _shares: dict[TenantId, FairShare] = field(default_factory=dict, init=False)
 
-    def share(self, tenant_id: TenantId) -> FairReads:
-        """What a tenant reads through, so that its operations and feeds leave room for other tenants' (promise 10)."""
-        return self._shares.setdefault(tenant_id, FairReads(self.store))
+    def share(self, tenant_id: TenantId) -> FairShare:
+        """What a tenant reads and writes through, so that it leaves room for the others (promise 10)."""
+        return self._shares.setdefault(tenant_id, FairShare(self.store))
 
 
 class Context:
@@ -102,7 +102,12 @@ class Context:
         Raises Unauthenticated where the caller's key has ended since the operation began.
         """
 
-        writing = asyncio.ensure_future(self.gateway.store.write(self._by_caller(flow, *args, **kwargs)))
+        def rechecked(tx: Tx) -> T:
+            result = self._by_caller(flow, *args, **kwargs)(tx)
+            recheck_at_end(tx, self.caller)
+            return result
+
+        writing = asyncio.ensure_future(self.store.write(rechecked))
         _WRITING.add(writing)
         writing.add_done_callback(_WRITING.discard)
         result = await asyncio.shield(writing)

@@ -1,6 +1,6 @@
 """The product's schema, its printed form, and the endpoint that serves it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from graphql import (
     GraphQLArgument,
@@ -16,6 +16,7 @@ from graphql import (
 from starlette.requests import HTTPConnection
 
 from app.api.context import Context, Gateway
+from app.api.door import Door
 from app.api.finding import NODES
 from app.api.guarded import GuardedSchema
 from app.api.mutations import Mutation
@@ -24,10 +25,8 @@ from app.api.subscriptions import Subscription
 from app.api.types.codes import ErrorCode
 from app.api.view import View
 from app.edge.address import client_ip
-from app.identity.callers import Caller, find_caller
+from app.identity.callers import Caller
 from app.rules.ids import TenantId
-from app.rules.tokens import TokenKind, well_formed
-from app.store.engine import wall_clock
 
 
 def make_schema() -> GuardedSchema:
@@ -59,19 +58,10 @@ def print_sdl() -> str:
 def make_view(gateway: Gateway) -> View[Caller, Context]:
     """The endpoint, for callers with an API key."""
 
-    async def authenticate(headers: Mapping[str, str]) -> Caller | None:
-        key = headers.get("x-api-key", "")
-        if not well_formed(TokenKind.API_KEY, key):
-            return None
-        caller = await gateway.store.read(find_caller, gateway.keys.hash(key))
-        if caller is not None:
-            gateway.used_keys[caller.key_id] = wall_clock()
-        return caller
-
     def context_for(caller: Caller, connection: HTTPConnection) -> Context:
         return Context(gateway, caller, client_ip(connection.scope, gateway.settings.trusted_proxies))
 
-    return View(make_schema(), authenticate=authenticate, context_for=context_for, whose=_tenant_of)
+    return View(make_schema(), authenticate=Door(gateway), context_for=context_for, whose=_tenant_of)
 
 
 def _tenant_of(caller: Caller) -> TenantId:

@@ -1,6 +1,7 @@
 """Reading a request's body: never more than a limit, never longer than a deadline."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope
@@ -27,17 +28,24 @@ class Gone:
     """The client hung up: there is nobody to answer."""
 
 
+def _take(_size: int) -> None:
+    pass
+
+
 async def read_body(
-    scope: Scope, receive: Receive, *, limit: int, seconds: float
+    scope: Scope, receive: Receive, *, limit: int, seconds: float, take: Callable[[int], None] = _take
 ) -> bytes | TooLarge | Late | Gone:
-    """The whole body of at most `limit` bytes, within `seconds` for all of it (promise 10)."""
+    """The whole body of at most `limit` bytes, within `seconds` for all of it (promise 10).
+
+    `take` is told of each piece's bytes, and raises what it likes where there is no room for them.
+    """
     # Before reading: the client that waits for "100 Continue" then never sends what we would throw away.
     if announced(scope, 0) > limit:
         return TooLarge(limit)
     wait = Wait()
     deadline = asyncio.get_running_loop().call_later(seconds, wait.call_off)
     try:
-        return await _collect(receive, limit)
+        return await _collect(receive, limit, take)
     except asyncio.CancelledError:
         if wait.was_called_off():
             return Late(seconds)
@@ -46,15 +54,17 @@ async def read_body(
         deadline.cancel()
 
 
-async def _collect(receive: Receive, limit: int) -> bytes | TooLarge | Gone:
+async def _collect(receive: Receive, limit: int, take: Callable[[int], None]) -> bytes | TooLarge | Gone:
     message = await receive()
     if not message.get("more_body"):  # nearly every body comes in one piece
+        take(len(message.get("body", b"")))
         return _piece(message, limit)
     body = bytearray()
     while True:
         piece = _piece(message, limit - len(body))
         if not isinstance(piece, bytes):
             return piece if isinstance(piece, Gone) else TooLarge(limit)
+        take(len(piece))
         body += piece
         if not message.get("more_body"):
             return bytes(body)

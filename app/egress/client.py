@@ -8,6 +8,7 @@ import asyncio
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from ssl import SSLContext
@@ -44,6 +45,10 @@ _KEEP_ALIVE: Final = 4.0
 #: Bodies above 1 MiB are written in pieces, so that one call does not hold up the event loop.
 _IN_ONE_PIECE: Final = 2**20
 
+#: Bytes that answers may take while they come: all of them, and those of one host.
+_BUDGET: Final = 512 * 2**20
+_SHARE: Final = _BUDGET // 4
+
 _SCHEMES: Final = ("http", "https")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAY_HAVE_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -73,6 +78,7 @@ class Egress:
         self._tls = tls
         self._opened: ClientSession | None = None
         self._closed = False
+        self._held: Counter[str] = Counter()  # bytes of answers that are not whole yet, by host
 
     async def send(self, out: Outbound, *, total: float, idle: float, limit: int) -> Outcome:
         """One request, once. `total` seconds for all of it, `idle` for silence, `limit` bytes of answer's body.
@@ -92,7 +98,7 @@ class Egress:
                 allow_redirects=False,
                 timeout=_timeout(total, idle, self._connect),
             )
-            outcome = await _received(response, flight, limit)
+            outcome = await _received(response, flight, limit, self._held)
             # An answer that came before its request was through would leave the rest of it waiting for a reader.
             if not isinstance(outcome, Answer) or response.connection is not None:
                 _abandon(flight, response)
@@ -211,7 +217,7 @@ def _data(body: bytes) -> bytes | io.BytesIO | None:
     return body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body)
 
 
-async def _received(response: ClientResponse, flight: Flight, limit: int) -> Outcome:
+async def _received(response: ClientResponse, flight: Flight, limit: int, held: "Counter[str]") -> Outcome:
     """The answer, read to its end. Whatever else it returns leaves the connection to be closed."""
     if not 200 <= response.status <= 599:
         flight.abort()  # 101 makes of the connection something else
@@ -220,11 +226,19 @@ async def _received(response: ClientResponse, flight: Flight, limit: int) -> Out
     if length is not None and length > limit and not content.at_eof():
         return _too_large(response, limit)
     # Not a list of pieces: a peer that sends single bytes would make each cost forty.
-    body = bytearray()
-    while piece := await content.readany():
-        body += piece
-        if len(body) > limit:
-            return _too_large(response, limit)
+    body, host = bytearray(), response.url.raw_host or ""
+    try:
+        while piece := await content.readany():
+            body += piece
+            held[host] += len(piece)
+            if len(body) > limit:
+                return _too_large(response, limit)
+            if held[host] > _SHARE or held.total() > _BUDGET:
+                return _refused(response, "there is no room for its answer beside others now")
+    finally:
+        held[host] -= len(body)
+        if not held[host]:
+            del held[host]
     if length is None and body and flight.was_reset() and not _is_chunked(response):
         # RFC 9112 section 6.3, rule 8: it ends with its connection. aiohttp takes a reset for the end, too.
         return broken("the connection broke")
@@ -236,7 +250,10 @@ def _is_chunked(response: ClientResponse) -> bool:
 
 
 def _too_large(response: ClientResponse, limit: int) -> Rejected:
-    reason = f"its answer is larger than the {limit} bytes that are relayed"
+    return _refused(response, f"its answer is larger than the {limit} bytes that are relayed")
+
+
+def _refused(response: ClientResponse, reason: str) -> Rejected:
     return Rejected(Code.UPSTREAM_RESPONSE_TOO_LARGE, reason, response.status)
 
 

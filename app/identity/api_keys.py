@@ -111,6 +111,7 @@ def revoke_key(tx: Tx, caller: Caller, key_id: ApiKeyId) -> ApiKey | Refusal:
         message = "this is the tenant's last owner's key: make another before you revoke it"
         return Refusal(Code.WRONG_STATE, message, ("apiKeyId",))
     key.revoked_at = now
+    tx.facts.revoked.add(key.id)
     append(tx, [_entry(Event.API_KEY_REVOKED, key, caller.subject, now)])
     return key
 

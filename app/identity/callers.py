@@ -47,6 +47,17 @@ def recheck(tx: Tx, caller: Caller) -> Caller:
     return found
 
 
+def recheck_at_end(tx: Tx, caller: Caller) -> None:
+    """The same once a flow has done its work, unless it was what ended the key. Raises Unauthenticated.
+
+    While the flow waited for locks the key may have been revoked. From here on it cannot be: who appended holds the
+    tenant's ledger head, and a revocation appends there too.
+    """
+    tx.flush()
+    if caller.key_id not in tx.facts.revoked:
+        recheck(tx, caller)
+
+
 def _caller(tx: Tx, key: ApiKey | None) -> Caller | None:
     if key is None or key.revoked_at is not None:
         return None

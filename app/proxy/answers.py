@@ -106,7 +106,7 @@ REFUSALS: dict[Code, tuple[int, str]] = {
     Code.UPSTREAM_TIMEOUT: (504, "The upstream did not answer in time. The action may have been performed."),
     Code.UPSTREAM_RESPONSE_TOO_LARGE: (
         502,
-        "The upstream's answer is over 10 MB. The action may have been performed.",
+        "The upstream's answer is over 10 MB, or there is no room for it now. The action may have been performed.",
     ),
 }
 

@@ -1,7 +1,8 @@
 """`ANY /proxy/{upstream}/{path}`: from a socket to an attempt, and from a result back to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
@@ -11,7 +12,7 @@ from app.edge.problem import not_found, send_problem
 from app.proxy.answers import Answered, Denied, limit_headers, told
 from app.proxy.attempts import Attempt, ByToken, Key
 from app.proxy.perform import FORWARDED, Content, Performer
-from app.proxy.uploads import SMALL, Uploads
+from app.proxy.uploads import SMALL, NoRoom, Uploads
 from app.rules.admission import Ask
 from app.rules.errors import Code, Unavailable
 from app.rules.ids import DispatchId
@@ -63,34 +64,33 @@ class Proxy:
         elif headers.get(b"content-encoding", b"identity").lower() != b"identity":
             await _refuse(send, Denied(Code.ENCODING_NOT_SUPPORTED))
         else:
-            await self._receive(scope, headers, self._keys.hash(token), receive, send)
-
-    async def _receive(
-        self, scope: Scope, headers: Mapping[bytes, bytes], token_hash: str, receive: Receive, send: Send
-    ) -> None:
-        size = announced(scope, LARGEST_REQUEST)
-        if size <= SMALL:
-            await self._read(scope, headers, token_hash, receive, send)
-            return
-        async with self._uploads.room(size, token_hash) as refused:
-            if refused:
-                await _refuse(send, Denied(refused))
+            call = _Call(scope, headers, self._keys.hash(token), receive, send)
+            if announced(scope, LARGEST_REQUEST) <= SMALL:
+                await self._answer(call, await _read(call, SMALL, Code.REQUEST_TOO_LARGE))
             else:
-                await self._read(scope, headers, token_hash, receive, send)
+                await self._receive(call)
 
-    async def _read(
-        self, scope: Scope, headers: Mapping[bytes, bytes], token_hash: str, receive: Receive, send: Send
-    ) -> None:
-        body = await read_body(scope, receive, limit=LARGEST_REQUEST, seconds=BODY_SECONDS)
-        match body:
-            case Gone():
-                return
-            case Late():
-                await _refuse(send, Denied(Code.REQUEST_TIMEOUT))
-            case TooLarge():
-                await _refuse(send, Denied(Code.REQUEST_TOO_LARGE))
-            case bytes():
-                await self._perform(scope, headers, token_hash, body, send)
+    async def _receive(self, call: "_Call") -> None:
+        whose = await self._uploads.whose(call.token_hash)
+        if whose in (Code.TOKEN_INVALID, Code.UNAVAILABLE):
+            await _refuse(call.send, Denied(Code(whose)))
+            return
+        if isinstance(whose, Code):
+            # A small body is read all the same: then its refusal is recorded like any other.
+            await self._answer(call, await _read(call, SMALL, whose))
+            return
+        with self._uploads.room(whose) as room:
+            try:
+                body = await _read(call, LARGEST_REQUEST, Code.REQUEST_TOO_LARGE, room.take)
+            except NoRoom:
+                body = Code.OVERLOADED
+            await self._answer(call, body)
+
+    async def _answer(self, call: "_Call", body: bytes | Code | None) -> None:
+        if isinstance(body, bytes):
+            await self._perform(call.scope, call.headers, call.token_hash, body, call.send)
+        elif body is not None:
+            await _refuse(call.send, Denied(body))
 
     async def _perform(
         self, scope: Scope, headers: Mapping[bytes, bytes], token_hash: str, body: bytes, send: Send
@@ -144,6 +144,31 @@ def idempotency_key(keys: Keys, key: str, *request: str | bytes) -> Key:
         raw = part.encode() if isinstance(part, str) else part
         digest.update(len(raw).to_bytes(8) + raw)
     return Key(keys.hash(key), digest.hexdigest())
+
+
+class _Call(NamedTuple):
+    """A request before its body is read."""
+
+    scope: Scope
+    headers: Mapping[bytes, bytes]
+    token_hash: str
+    receive: Receive
+    send: Send
+
+
+async def _read(
+    call: _Call, limit: int, beyond: Code, take: Callable[[int], None] = lambda size: None
+) -> bytes | Code | None:
+    """The body; or why there is none, `beyond` where it is over the limit; or None where the client has left."""
+    match await read_body(call.scope, call.receive, limit=limit, seconds=BODY_SECONDS, take=take):
+        case Gone():
+            return None
+        case Late():
+            return Code.REQUEST_TIMEOUT
+        case TooLarge():
+            return beyond
+        case body:
+            return body
 
 
 def _shown(raw: bytes) -> str:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from app.egress.client import Egress
-from app.egress.outcomes import Answer, Outbound, Unknown
+from app.egress.client import CONNECT, Egress
+from app.egress.outcomes import Answer, NotSent, Outbound, Unknown
 from app.egress.outcomes import Outcome as Sent
 from app.proxy.answers import Denied, Result, answered, open_answer, seal_answer
 from app.proxy.assertion import Assertions
@@ -21,12 +21,14 @@ from app.proxy.committer import Committer
 from app.proxy.inflight import Inflight
 from app.rules.entries import Outcome
 from app.rules.errors import Code
+from app.rules.ids import TenantId
 from app.store.keys import Keys
 from app.telemetry import AGENT_SHARE_UNAUTHORIZED_ATTEMPT, DISPATCHES, UPSTREAM_SECONDS, get_logger
 
 TOTAL = 30.0  # seconds for an upstream's whole answer
 IDLE = 15.0  # seconds of silence
 LARGEST_ANSWER = 10 * 1024 * 1024  # bytes
+LANE = 250  # calls at a time to the services of one tenant
 
 #: Request headers that reach the upstream (promise 9): what describes the request, and nothing that frames or routes.
 FORWARDED = frozenset(
@@ -70,6 +72,7 @@ class Performer:
         self._egress = egress
         self._keys = keys
         self._assertions = assertions
+        self._lanes: dict[TenantId, asyncio.Semaphore] = {}
         self._owned: set[asyncio.Future[Result]] = set()
 
     async def perform(self, attempt: Attempt, content: Content) -> Result:
@@ -118,15 +121,24 @@ class Performer:
     async def _send(self, go: Go, content: Content) -> Sent | Aborted:
         began = time.perf_counter()
         try:
-            sending = self._egress.send(
-                self._outbound(go, content), total=TOTAL, idle=IDLE, limit=LARGEST_ANSWER
-            )
-            return await self._inflight.carry(go, sending)
+            return await self._inflight.carry(go, self._call(go, content))
         except Exception:
             log.exception("dispatch.send_failed", dispatch_id=go.attempt.id)
             return Unknown(Code.UPSTREAM_BROKEN, "the call failed in the gateway")
         finally:
             UPSTREAM_SECONDS.observe(time.perf_counter() - began)
+
+    async def _call(self, go: Go, content: Content) -> Sent:
+        # A tenant whose services hang takes its own calls' places, and nobody else's.
+        lane = self._lanes.setdefault(go.row.delegator_id, asyncio.Semaphore(LANE))
+        if not await _turn(lane):
+            return NotSent(Code.UPSTREAM_UNREACHABLE, "too many calls to its tenant's services are under way")
+        try:
+            return await self._egress.send(
+                self._outbound(go, content), total=TOTAL, idle=IDLE, limit=LARGEST_ANSWER
+            )
+        finally:
+            lane.release()
 
     def _outbound(self, go: Go, content: Content) -> Outbound:
         headers = [
@@ -159,3 +171,13 @@ class Performer:
             AGENT_SHARE_UNAUTHORIZED_ATTEMPT.inc()
         log.info("dispatch.denied", dispatch_id=denied.dispatch_id, code=denied.code, outcome=denied.outcome)
         return denied
+
+
+async def _turn(lane: asyncio.Semaphore) -> bool:
+    if not lane.locked():
+        return await lane.acquire()
+    try:
+        async with asyncio.timeout(CONNECT):
+            return await lane.acquire()
+    except TimeoutError:
+        return False

@@ -58,6 +58,8 @@ class Settler:
     async def _insist(self, ids: Sequence[DispatchId], outcome: Outcome, code: Code) -> None:
         while ids:
             try:
+                # The connection that broke may still be about to commit: what it commits would be settled by nobody.
+                await self._store.hold()
                 await self._store.write(settle, ids, outcome, code)
                 return
             except Exception:

@@ -18,10 +18,10 @@ def flush_refusals(tx: Tx) -> int:
     drops the counts of past minutes. Returns how many counts it dropped.
     """
     past = RefusalCount.minute < tx.now() // MINUTE * MINUTE
-    tx.lock(tx.scalars(select(RefusalCount.delegation_id).where(past).limit(_CHUNK)))
-    counts = list(
-        tx.scalars(select(RefusalCount).where(past).order_by(RefusalCount.delegation_id).limit(_CHUNK))
-    )
+    some = list(tx.scalars(select(RefusalCount.delegation_id).where(past).distinct().limit(_CHUNK)))
+    tx.lock(some)
+    theirs = past, RefusalCount.delegation_id.in_(some)
+    counts = list(tx.scalars(select(RefusalCount).where(*theirs).order_by(RefusalCount.delegation_id)))
     facts = [_fact(tx, count) for count in counts if count.counted]
     for count in counts:
         tx.delete(count)

@@ -1,19 +1,49 @@
-"""Large request bodies: read only for whoever shows a token that there is, and within one budget for all of them."""
+"""Large request bodies: read only for whoever may ask for something, and within one budget for all of them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
+from app.delegations.read import status_at
 from app.rules.errors import Code, Unavailable
-from app.rules.terms import LARGEST_REQUEST
+from app.rules.ids import TenantId
+from app.rules.lifecycle import REFUSES
 from app.store.engine import Store, Tx
-from app.store.tables import ScopedToken
+from app.store.tables import Binding, Delegation, ScopedToken
 
 #: Up to this size, in bytes, a body is read for anybody: to look up a token costs more than to hold it.
 SMALL = 64 * 1024
-#: What all larger ones may take of memory together, in bytes.
+#: What all larger ones may take of memory together, in bytes; and what one tenant's may.
 BUDGET = 512 * 1024 * 1024
+SHARE = BUDGET // 4
+
+
+class NoRoom(Exception):
+    """The budget is used up, or the tenant's share of it."""
+
+
+class Room:
+    """What one body takes of the budget, as it comes."""
+
+    def __init__(self, held: "Counter[TenantId]", whose: TenantId) -> None:
+        self._held = held
+        self._whose = whose
+        self._taken = 0
+
+    def take(self, size: int) -> None:
+        """Takes room for so many bytes more. Raises NoRoom."""
+        if self._held[self._whose] + size > SHARE or self._held.total() + size > BUDGET:
+            raise NoRoom
+        self._held[self._whose] += size
+        self._taken += size
+
+    def leave(self) -> None:
+        """Gives all of it back."""
+        self._held[self._whose] -= self._taken
+        if not self._held[self._whose]:
+            del self._held[self._whose]
 
 
 class Uploads:
@@ -21,30 +51,34 @@ class Uploads:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._held = 0
+        self._held: Counter[TenantId] = Counter()
 
-    @asynccontextmanager
-    async def room(self, size: int, token_hash: str) -> AsyncIterator[Code | None]:
-        """Room for a body of this size while the block runs, or why there is none."""
-        refused = await self._refuse(size, token_hash)
-        held = 0 if refused else size
-        self._held += held
+    async def whose(self, token_hash: str) -> TenantId | Code:
+        """The tenant that acts with this token, or why nobody does now. What it then may do its admission says."""
         try:
-            yield refused
-        finally:
-            self._held -= held
-
-    async def _refuse(self, size: int, token_hash: str) -> Code | None:
-        try:
-            known = await self._store.read(_is_token, token_hash)
+            return await self._store.read(_whose, token_hash)
         except Unavailable:
             return Code.UNAVAILABLE
-        if not known:
-            return Code.TOKEN_INVALID
-        if size > LARGEST_REQUEST:
-            return Code.REQUEST_TOO_LARGE
-        return Code.OVERLOADED if self._held + size > BUDGET else None
+
+    @contextmanager
+    def room(self, whose: TenantId) -> Iterator[Room]:
+        """Room for a body of this tenant's, for the length of a block."""
+        room = Room(self._held, whose)
+        try:
+            yield room
+        finally:
+            room.leave()
 
 
-def _is_token(tx: Tx, token_hash: str) -> bool:
-    return bool(tx.scalar(select(exists().where(ScopedToken.token_hash == token_hash))))
+def _whose(tx: Tx, token_hash: str) -> TenantId | Code:
+    rows = select(ScopedToken, Binding, Delegation).join(Binding, ScopedToken.binding_id == Binding.id)
+    found = tx.execute(rows.join(Delegation).where(ScopedToken.token_hash == token_hash)).one_or_none()
+    if found is None:
+        return Code.TOKEN_INVALID
+    token, binding, delegation = found
+    now = tx.now()
+    if token.expires_at <= now or (token.rotated_at is not None and token.rotated_at <= now):
+        return Code.TOKEN_INVALID
+    if code := REFUSES.get(status_at(delegation, now)):
+        return code
+    return Code.BINDING_REVOKED if binding.revoked_at is not None else delegation.delegate_id

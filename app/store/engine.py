@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, select, text
 from sqlalchemy.orm import Session
 
-from app.rules.ids import DelegationId, Instant, TenantId
+from app.rules.ids import ApiKeyId, DelegationId, Instant, TenantId
 from app.store.hot import Batch
 from app.store.tables import Delegation
 
@@ -26,10 +26,11 @@ _CLOCK = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 @dataclass(slots=True)
 class Facts:
-    """What a transaction did that somebody may be waiting for."""
+    """What a transaction did that others have to hear of."""
 
     appended: set[TenantId] = field(default_factory=set)
     ended: set[DelegationId] = field(default_factory=set)
+    revoked: set[ApiKeyId] = field(default_factory=set)
 
 
 class Tx(Session):
@@ -87,6 +88,10 @@ class Store(ABC):
         Unavailable where the store failed, and whatever the batch raised. Only before COMMIT is it certain that nothing
         was done.
         """
+
+    @abstractmethod
+    async def hold(self) -> None:
+        """Makes sure that nobody else, and no connection of this process's past, still has a batch under way."""
 
     @abstractmethod
     async def migrate(self) -> None:

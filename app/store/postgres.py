@@ -35,6 +35,7 @@ from app.store.migrations import upgrade
 
 _POOL = 10
 _LOCK = 5.0  # seconds
+_BATCH = 10.0  # seconds for a batch of the committer's: a server that has fallen silent says nothing
 _PATIENCE = 10.0  # seconds until it is one's turn: callers give up at 15
 _CONNECT = {"timeout": 5.0}  # seconds for a connection to the server
 #: The committer's few statements find their rows by key: that is right at every size, so they are planned once. Left to
@@ -120,11 +121,12 @@ class Postgres(Store):
         async with self._one:
             self._waiting -= 1
             try:
-                driver = await self._driver()
-                result = await _drive(driver, begin())
-                if driver.is_in_transaction():
-                    # Where the next batch waits already, its BEGIN need not go there and back once more.
-                    await driver.execute("COMMIT AND CHAIN" if self._waiting else "COMMIT")
+                async with asyncio.timeout(_BATCH):
+                    driver = await self._driver()
+                    result = await _drive(driver, begin())
+                    if driver.is_in_transaction():
+                        # Where the next batch waits already, its BEGIN need not go there and back once more.
+                        await driver.execute("COMMIT AND CHAIN" if self._waiting else "COMMIT")
             except BaseException as error:
                 await self._drop()  # whatever state it is in: a fresh connection has none
                 if isinstance(error, (*_AWAY, DBAPIError)):

@@ -102,6 +102,9 @@ class Sqlite(Store):
             raise
         return result
 
+    async def hold(self) -> None:
+        pass  # one thread has all batches, and each ends before the next
+
     async def migrate(self) -> None:
         def run() -> None:
             try:

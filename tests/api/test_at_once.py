@@ -10,7 +10,7 @@ import orjson
 import pytest_asyncio
 from websockets.exceptions import ConnectionClosed
 
-from app.api.at_once import READS, FairReads
+from app.api.at_once import READS, FairShare
 from app.rules.ids import BootId
 from app.settings import Settings
 from app.store.engine import Store, Tx
@@ -119,7 +119,7 @@ async def test_a_tenant_whose_queries_take_long_leaves_a_reader_to_the_others(st
         may_end.wait()
         return "long"
 
-    greedy, modest = FairReads(store), FairReads(store)
+    greedy, modest = FairShare(store), FairShare(store)
     waiting = [asyncio.ensure_future(greedy.read(long)) for _ in range(5)]
     try:
         for _ in range(READS):
@@ -131,7 +131,7 @@ async def test_a_tenant_whose_queries_take_long_leaves_a_reader_to_the_others(st
 
 
 async def test_a_read_that_is_given_up_gives_its_turn_to_the_next(store: Store) -> None:
-    reads = FairReads(store)
+    reads = FairShare(store)
     for _ in range(READS + 1):
         given_up = asyncio.ensure_future(reads.read(lambda _: "x"))
         await asyncio.sleep(0)

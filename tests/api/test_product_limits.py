@@ -64,7 +64,7 @@ class Away(Store):
     async def read(self, *_: Any, **__: Any) -> Any:
         raise Unavailable("nothing was done; try again", 7)
 
-    write = commit = migrate = close = read
+    write = commit = migrate = hold = close = read
 
 
 @pytest.mark.parametrize(

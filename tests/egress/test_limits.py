@@ -5,6 +5,7 @@ import gzip
 
 import pytest
 
+from app.egress import client
 from app.egress.client import Answer, Egress, Outbound, Rejected, Unknown
 from app.rules.errors import Code
 from tests.egress.peers import Line, Play, Stopwatch, call, get, peer
@@ -34,6 +35,34 @@ async def test_an_announced_excess_is_refused_before_it_comes(egress: Egress) ->
 async def test_an_excess_is_refused_when_it_comes(egress: Egress, answer: bytes) -> None:
     async with peer(_starts(answer)) as near:
         assert await get(egress, near.url(), limit=LIMIT) == _too_large(200)
+
+
+async def test_answers_under_way_have_one_budget_and_each_host_a_share(
+    egress: Egress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_SHARE", 1_500)
+    held, released = asyncio.Event(), asyncio.Event()
+
+    async def play(line: Line) -> None:
+        request = await line.request()
+        await line.say(HEAD + b"Content-Length: 1000\r\n\r\n" + b"x" * 900)
+        if b"/held" in request:
+            held.set()
+            await released.wait()
+        await line.say(b"x" * 100)
+
+    async with peer(play) as near:
+        first = asyncio.ensure_future(get(egress, near.url("/held"), limit=LIMIT))
+        await held.wait()
+        while not egress._held.total():  # noqa: ASYNC110  # nothing tells of it
+            await asyncio.sleep(0)
+        no_room = await get(egress, near.url("/other"), limit=LIMIT)
+        assert isinstance(no_room, Rejected)
+        assert "no room" in no_room.reason
+        released.set()
+        assert isinstance(await first, Answer)
+        assert isinstance(await get(egress, near.url("/other"), limit=LIMIT), Answer)
+    assert not egress._held
 
 
 async def test_an_endless_answer_is_cut_off(egress: Egress) -> None:

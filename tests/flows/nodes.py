@@ -33,7 +33,6 @@ from app.rules.routes import ByPath, ByScope
 from app.store.engine import Store, T
 from app.store.hot import Batch, See, Step, Write
 from app.store.keys import new_id
-from app.store.postgres import Postgres
 from tests.world import SCOPES, Bound, Lent, World
 
 ANSWERED = Answer(200, CIMultiDictProxy(CIMultiDict()), b"{}")
@@ -107,8 +106,7 @@ class Node:
 async def node(world: World, store: Store | None = None, *, settles: bool = True) -> AsyncIterator[Node]:
     """A node at work for the length of a block. One that does not settle leaves its doubts alone."""
     made = Node(world, store)
-    if isinstance(world.store, Postgres):
-        await world.store.hold()
+    await world.store.hold()
     jobs = [made.committer.run(), *([made.settler.run_doubts()] if settles else [])]
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
@@ -150,6 +148,9 @@ class Rewired(Store):
         except StopIteration as stop:
             result: T = stop.value
             return result
+
+    async def hold(self) -> None:
+        await self._inner.hold()
 
     async def migrate(self) -> None:
         await self._inner.migrate()

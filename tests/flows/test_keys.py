@@ -5,15 +5,18 @@ import asyncio
 import pytest
 
 from app.identity.api_keys import COMMAND_LINE, create_key, grant_key, list_keys, revoke_key, touch_keys
-from app.identity.callers import Caller, find_caller, recheck
-from app.identity.tenants import create_tenant
+from app.identity.callers import Caller, find_caller, recheck, recheck_at_end
+from app.identity.tenants import create_tenant, lock_tenant
 from app.rules.entries import Event
 from app.rules.errors import Code, Forbidden, Refusal, Unauthenticated
 from app.rules.ids import ApiKeyId, Instant
 from app.rules.permissions import GIVEABLE, Role
 from app.rules.tokens import TokenKind
+from app.store.engine import Tx
 from app.store.keys import new_id
 from app.store.tables import ApiKey, Tenant
+from tests.flows.conftest import POSTGRES
+from tests.flows.pausing import gate, wait_at_gate
 from tests.world import World
 
 
@@ -185,3 +188,45 @@ async def test_a_slug_is_taken_once_and_a_plan_is_one_that_there_is(world: World
         assert isinstance(refusal, Refusal)
         assert refusal.code is code
     assert len(await world.rows(Tenant)) == 1
+
+
+@POSTGRES
+async def test_a_key_that_is_revoked_while_its_mutation_waits_for_a_lock_makes_nothing(world: World) -> None:
+    member = await world.tenant()
+    stolen = await world.caller(member, Role.OWNER)
+    minted = world.keys.mint(TokenKind.API_KEY)
+
+    def make(tx: Tx) -> object:
+        recheck(tx, stolen)
+        wish = {"name": "x", "subject": None, "role": Role.OWNER, "expires_at": None, "minted": minted}
+        made = create_key(tx, stolen, **wish)  # type: ignore[arg-type]  # as the mutation calls it
+        recheck_at_end(tx, stolen)
+        return made
+
+    def hold(tx: Tx) -> None:
+        lock_tenant(tx, member.id)
+        wait_at_gate(tx)
+
+    async with gate(world) as closed:
+        holding = asyncio.ensure_future(world.write(hold))
+        await closed.waiting()
+        making = asyncio.ensure_future(world.write(make))
+        await closed.blocked()
+        await world.made(revoke_key, member.owner, stolen.key_id)
+        await closed.open()
+        await holding
+        with pytest.raises(Unauthenticated):
+            await making
+    assert await world.read(find_caller, minted.hash) is None
+
+
+async def test_whoever_ends_their_own_key_is_told_that_it_is_done(world: World) -> None:
+    member = await world.tenant()
+    other = await world.caller(member, Role.OWNER)
+
+    def revoke(tx: Tx) -> object:
+        ended = revoke_key(tx, other, other.key_id)
+        recheck_at_end(tx, other)
+        return ended
+
+    assert isinstance(await world.write(revoke), ApiKey)

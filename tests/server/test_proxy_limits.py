@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from app.delegations.endings import revoke
 from app.proxy import endpoint, uploads
 from app.proxy.upkeep import flush_refusals
-from app.rules.errors import Code
 from app.rules.ids import MINUTE, DelegationId
 from app.rules.terms import LARGEST_REQUEST
 from app.rules.tokens import TokenKind
@@ -69,34 +69,47 @@ async def test_a_large_body_is_read_only_for_a_token_that_there_is(house: House,
     assert same.body == answer.body
 
 
-async def test_large_bodies_have_one_budget_of_memory(
+async def test_large_bodies_have_one_budget_of_memory_and_each_tenant_a_share(
     here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.play = Taken()
-    monkeypatch.setattr(uploads, "BUDGET", 1_000_000)
-    judge, judged = uploads.Uploads._refuse, asyncio.Event()
+    monkeypatch.setattr(uploads, "SHARE", 1_000_000)
+    body = b"x" * 600_000
+    take, taken, there = uploads.Room.take, list[int](), asyncio.Event()
 
-    async def judge_aloud(self: uploads.Uploads, size: int, token_hash: str) -> Code | None:
-        refused = await judge(self, size, token_hash)
-        judged.set()
-        return refused
+    def take_aloud(room: uploads.Room, size: int) -> None:
+        take(room, size)
+        taken.append(size)
+        if sum(taken) == len(body) - 1:
+            there.set()
 
-    monkeypatch.setattr(uploads.Uploads, "_refuse", judge_aloud)
+    monkeypatch.setattr(uploads.Room, "take", take_aloud)
     async with here() as it:
-        loan = await it.lending.loan(service.port)
-        headers = [loan.bearer, ("Content-Length", "600000")]
+        loan, others = await it.lending.loan(service.port), await it.lending.loan(service.port)
         async with Connection(it.port) as first:
-            await first.send(
-                request("POST", loan.at("/v1/receipts"), headers).replace(b"Content-Length: 0\r\n", b"")
-            )
-            await judged.wait()
-            second = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x" * 600_000)
-            assert (second.status, second.headers["retry-after"]) == (503, "1")
-            small = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x")
-            assert small.status == 200
-            assert (await first.exchange(b"x" * 600_000)).status == 200
-        after = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], b"x" * 600_000)
+            head = request("POST", loan.at("/v1/receipts"), [loan.bearer], body)[: -len(body)]
+            await first.send(head + body[:-1])
+            await there.wait()
+            for other, size, status in ((loan, 600_000, 503), (loan, 1, 200), (others, 600_000, 200)):
+                answer = await ask(it.port, "POST", other.at("/v1/receipts"), [other.bearer], body[:size])
+                assert (answer.status, answer.headers.get("retry-after")) == (
+                    status,
+                    "1" if status == 503 else None,
+                )
+            assert (await first.exchange(body[-1:])).status == 200
+        after = await ask(it.port, "POST", loan.at("/v1/receipts"), [loan.bearer], body)
         assert after.status == 200
+
+
+async def test_a_large_body_is_not_read_for_a_right_that_has_ended(house: House, service: Upstream) -> None:
+    loan = await house.lending.loan(service.port)
+    await house.lending.made(revoke, loan.delegate.owner, loan.id, "over")
+    headers = [loan.bearer, ("Content-Length", "1000000")]
+    answer = await ask(house.port, "GET", loan.at(), headers)  # and no body follows
+    assert (answer.status, answer.code) == (403, "DELEGATION_REVOKED")
+    await house.lending.expire_token(loan)
+    larger = [loan.bearer, ("Content-Length", str(LARGEST_REQUEST + 1))]
+    assert (await ask(house.port, "GET", loan.at(), larger)).code == "TOKEN_INVALID"
 
 
 async def test_a_request_that_came_through_a_gateway_before_is_not_sent_again(
