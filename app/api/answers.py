@@ -21,6 +21,9 @@ STATUS: Mapping[Code, int] = {
     Code.UNAVAILABLE: 503,
 }
 
+#: Bytes of one result: twice what upstreams may answer to one document.
+MOST_BYTES = 32 * 1024 * 1024
+
 _SSE_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx would hold events back
@@ -28,11 +31,21 @@ _SSE_HEADERS = {
 
 
 def encoded(result: ExecutionResult) -> bytes:
-    """A result as JSON. GraphQL 7.1: no `data` where nothing was run."""
+    """A result as JSON, of at most MOST_BYTES. GraphQL 7.1: no `data` where nothing was run."""
     try:
-        return orjson.dumps(_document(result))
+        document = orjson.dumps(_document(result))
     except TypeError as error:  # a resolver's value that is no JSON
-        return orjson.dumps(_document(failure(error)))
+        document = orjson.dumps(_document(failure(error)))
+    return document if len(document) <= MOST_BYTES else _too_large(len(document))
+
+
+def _too_large(size: int) -> bytes:
+    message = (
+        f"the answer has {size:,} bytes: {MOST_BYTES:,} at most; what the operation did is done, "
+        "so ask for less of it with a query"
+    )
+    error = refused(Code.QUERY_TOO_COMPLEX, message).formatted
+    return orjson.dumps({"errors": [error], "data": None})  # with data: it was run
 
 
 def _document(result: ExecutionResult) -> dict[str, object]:

@@ -23,6 +23,7 @@ LIMITS = (
     ("fields", "fields", 500),
     ("width", "root fields", 20),
     ("cost", "estimated cost", 20_000),
+    ("weight", "bytes of text and JSON where each is at its largest", 32 * 1024 * 1024),
     # Each looks at up to 10,000 entries.
     ("searches", "searches through a log by events, time or outcome", 3),
     # The introspection queries that tools send have 15 levels and cost 350,000, whatever the schema.

@@ -34,6 +34,13 @@ from graphql import (
     is_list_type,
 )
 
+from app.api.context import MOST_ANSWERED
+from app.api.scalars import LARGEST_JSON
+from app.inventory.agents import MOST_TAGS
+from app.rules import scopes
+from app.rules.terms import LARGEST_METADATA, MOST_NETWORKS
+from app.rules.texts import LONGEST_NAME, LONGEST_TEXT
+
 #: What a page or list counts as where nobody says how long it is: a connection's default page.
 PAGE = 20
 #: No page is longer; enough to be refused at any level, and arithmetic stays small.
@@ -46,6 +53,23 @@ _INTROSPECTION = ("__schema", "__type")
 _SEARCHED = frozenset({"events", "since", "until", "outcome"})
 _FEW = frozenset({"dispatchId", "pairId"})
 
+_PER_CHARACTER = 4  # bytes in UTF-8, at most
+#: The fields that may be large, in bytes.
+_WEIGHTS = {
+    "configuration": LARGEST_JSON,
+    "metadata": LARGEST_METADATA,
+    "details": 16 * 1024,  # a reason and a few lists
+    "tags": MOST_TAGS * LONGEST_NAME * _PER_CHARACTER,
+    "scopes": scopes.MOST * scopes.LONGEST,
+    "ipAllowlist": MOST_NETWORKS * 46,
+    "description": LONGEST_TEXT * _PER_CHARACTER,
+    "endReason": LONGEST_TEXT * _PER_CHARACTER,
+    "body": MOST_ANSWERED,
+    "text": MOST_ANSWERED,
+}
+#: What upstreams answered has a budget of its own, which `body` and `text` fit in once; not what repeats them.
+_BUDGETED = {"dispatchAction": 2 * MOST_ANSWERED}
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -53,7 +77,8 @@ class Size:
 
     `width` counts its own fields, `fields` all below as well. `depth` and `cost` leave introspection out, which
     has its own: answering it costs nothing but the fields that it prints. `searches` are fields whose filter looks
-    through a log; within a list, one search is made for all of it.
+    through a log; within a list, one search is made for all of it. `weight` is the bytes of what may be large, at
+    its largest.
     """
 
     width: int = 0
@@ -63,6 +88,7 @@ class Size:
     introspection_depth: int = 0
     introspection_cost: int = 0
     searches: int = 0
+    weight: int = 0
 
     def __add__(self, other: "Size") -> "Size":
         """Both side by side."""
@@ -74,16 +100,18 @@ class Size:
             max(self.introspection_depth, other.introspection_depth),
             self.introspection_cost + other.introspection_cost,
             self.searches + other.searches,
+            self.weight + other.weight,
         )
 
-    def below(self, times: int, searches: int) -> "Size":
-        """A field that has this selection `times` over, and makes so many searches of its own."""
+    def below(self, times: int, searches: int, weight: int) -> "Size":
+        """A field that has this selection `times` over; it makes so many searches and has this weight of its own."""
         return Size(
             1,
             1 + self.fields,
             1 + self.depth,
             1 + times * self.cost,
             searches=self.searches + searches,
+            weight=max(0, times * self.weight + weight),
         )
 
     def introspected(self) -> "Size":
@@ -144,8 +172,10 @@ class Measure:
         field = self._schema.get_field(parent, node.name.value) if parent else None
         named = get_named_type(field.type) if field else None
         selection = self._selections(node.selection_set, named if is_composite_type(named) else None)
-        size = selection.below(self._times(node, field, parent), int(self._searches(node)))
-        return size.introspected() if node.name.value in _INTROSPECTION else size
+        name = node.name.value
+        weight = _WEIGHTS.get(name, 0) - _BUDGETED.get(name, 0)
+        size = selection.below(self._times(node, field, parent), int(self._searches(node)), weight)
+        return size.introspected() if name in _INTROSPECTION else size
 
     def _type(self, node: NamedTypeNode) -> GraphQLCompositeType | None:
         found = self._schema.get_type(node.name.value)

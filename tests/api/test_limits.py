@@ -118,6 +118,24 @@ def test_a_search_through_a_log_counts_wherever_it_is(
     assert size(query, **variables).searches == searches
 
 
+@pytest.mark.parametrize(
+    ("query", "weight"),
+    [
+        ("{ agent { id name } }", 0),
+        ("{ agent { configuration } }", 65_536),
+        ("{ agents(first: 7) { nodes { configuration metadata } } }", 7 * (65_536 + 16_384)),
+        ("{ agents(first: 7) { nodes { ...F ...F } } } fragment F on Agent { a: metadata }", 14 * 16_384),
+        ("{ agents(first: 0) { nodes { configuration } } }", 0),
+        ("{ dispatchAction { body text } }", 0),
+        ("{ dispatchAction { body text more: text } }", 2**24),
+        ("{ dispatchAction { body } agent { metadata } }", 16_384),
+        ("{ __schema { types { description } } }", 0),
+    ],
+)
+def test_what_may_be_large_weighs_that_much(query: str, weight: int) -> None:
+    assert size(query).weight == weight
+
+
 def test_depth_and_fields_count_what_fragments_hide() -> None:
     measured = size(
         "{ agent { ...F } agents { ...C } } fragment F on Agent { owner { owner { id } } } fragment C on AgentConnection { totalCount }"
