@@ -144,7 +144,7 @@ def database_name(url: str) -> str:
     host = parts.host or parts.query.get("host") or "localhost"
     port = parts.port or parts.query.get("port") or 5432
     hosts = host if isinstance(host, str) else ", ".join(host)
-    return f"{parts.database} at {hosts}:{port}"
+    return f"{parts.database or parts.username or '(its default)'} at {hosts}:{port}"
 
 
 def load(**overrides: object) -> Settings:

@@ -133,7 +133,7 @@ def told(denied: Denied) -> tuple[int, str]:
 
 
 def _resets(cap: CapHit) -> str:
-    return f"The limit is {cap.cap} in a {cap.name}; the next one begins in {cap.resets_in} s."
+    return f"The limit is {cap.cap} per {cap.name}; the next one begins in {cap.resets_in} s."
 
 
 def answered(id: DispatchId, answer: Answer) -> Answered:

@@ -191,7 +191,7 @@ async def test_a_full_window_says_when_it_is_empty_again(
     length = (now.end - now.start) // 1_000_000
     assert full.headers["ratelimit-policy"] == f'"{name}";q=2;w={length}'
     assert full.headers["ratelimit"] == f'"{name}";r=0;t={wait}'
-    assert f"The limit is 2 in a {name}; the next one begins in {wait} s." in full.json["detail"]
+    assert f"The limit is 2 per {name}; the next one begins in {wait} s." in full.json["detail"]
     assert len(service.seen) == 2
     assert await house.lending.used(loan) == {2}, "a refusal consumes nothing"
 
