@@ -63,16 +63,14 @@ def _within_its_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awai
     return timed
 
 
-_PROOFS = pytest.StashKey[list[str]]()
+_PROOF = "proof"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_PROOFS] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash[_PROOFS]:
-        terminalreporter.write_line(line)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for kind, line in report.user_properties:
+            if kind == _PROOF:
+                terminalreporter.write_line(str(line))
 
 
 Proving = Callable[[str, int, int], None]
@@ -84,7 +82,7 @@ def proven(request: pytest.FixtureRequest) -> Proving:
 
     def say(variant: str, failed_after: int, bore: int) -> None:
         told = f"{request.node.name}: {variant} failed after {failed_after}, the real one bore {bore}"
-        request.config.stash[_PROOFS].append(told)
+        request.node.user_properties.append((_PROOF, told))
 
     return say
 
