@@ -46,6 +46,9 @@ class Line(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         if not data:  # aiohttp's way to go on after a pause
             super().data_received(data)
+        elif self._awaited and len(data) <= _PIECE:  # nearly every answer
+            self._take(data)
+            return
         for start in range(0, len(data), _PIECE):
             if self._awaited:
                 self._take(data[start : start + _PIECE])

@@ -8,7 +8,9 @@
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from app.egress.client import CONNECT, Egress
@@ -72,7 +74,7 @@ class Performer:
         self._egress = egress
         self._keys = keys
         self._assertions = assertions
-        self._lanes: dict[TenantId, asyncio.Semaphore] = {}
+        self._lanes: dict[TenantId, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(LANE))
         self._owned: set[asyncio.Future[Result]] = set()
 
     async def perform(self, attempt: Attempt, content: Content) -> Result:
@@ -130,8 +132,11 @@ class Performer:
 
     async def _call(self, go: Go, content: Content) -> Sent:
         # A tenant whose services hang takes its own calls' places, and nobody else's.
-        lane = self._lanes.setdefault(go.row.delegator_id, asyncio.Semaphore(LANE))
-        if not await _turn(lane):
+        lane = self._lanes[go.row.delegator_id]
+        try:
+            async with asyncio.timeout(CONNECT) if lane.locked() else nullcontext():
+                await lane.acquire()
+        except TimeoutError:
             return NotSent(Code.UPSTREAM_UNREACHABLE, "too many calls to its tenant's services are under way")
         try:
             return await self._egress.send(
@@ -171,13 +176,3 @@ class Performer:
             AGENT_SHARE_UNAUTHORIZED_ATTEMPT.inc()
         log.info("dispatch.denied", dispatch_id=denied.dispatch_id, code=denied.code, outcome=denied.outcome)
         return denied
-
-
-async def _turn(lane: asyncio.Semaphore) -> bool:
-    if not lane.locked():
-        return await lane.acquire()
-    try:
-        async with asyncio.timeout(CONNECT):
-            return await lane.acquire()
-    except TimeoutError:
-        return False
