@@ -9,9 +9,8 @@ from app.identity.callers import Caller, find_caller
 from app.rules.tokens import TokenKind, well_formed
 from app.store.engine import wall_clock
 
-_STRANGERS = (
-    2  # keys that were not seen before are looked up so many at a time: they leave the store to the others
-)
+#: Keys that were not seen before are looked up so many at a time: they leave the store to the others.
+_STRANGERS = 2
 _MOST = 10_000  # keys that are remembered to have been somebody's
 
 
