@@ -28,12 +28,12 @@ class Gone:
     """The client hung up: there is nobody to answer."""
 
 
-def _take(_size: int) -> None:
-    pass
+def unbounded(_size: int) -> None:
+    """There is always room."""
 
 
 async def read_body(
-    scope: Scope, receive: Receive, *, limit: int, seconds: float, take: Callable[[int], None] = _take
+    scope: Scope, receive: Receive, *, limit: int, seconds: float, take: Callable[[int], None] = unbounded
 ) -> bytes | TooLarge | Late | Gone:
     """The whole body of at most `limit` bytes, within `seconds` for all of it (promise 10).
 

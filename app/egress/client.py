@@ -8,7 +8,6 @@ import asyncio
 import io
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from ssl import SSLContext
@@ -18,6 +17,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, DummyCookieJar
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from app.edge.budget import Budget, NoRoom
 from app.egress.addresses import guard
 from app.egress.failures import Unsendable, broken, not_sent, unknown
 from app.egress.flight import FLIGHT, Flight, Request
@@ -78,7 +78,7 @@ class Egress:
         self._tls = tls
         self._opened: ClientSession | None = None
         self._closed = False
-        self._held: Counter[str] = Counter()  # bytes of answers that are not whole yet, by host
+        self._budget = Budget(_BUDGET, _SHARE)
 
     async def send(self, out: Outbound, *, total: float, idle: float, limit: int) -> Outcome:
         """One request, once. `total` seconds for all of it, `idle` for silence, `limit` bytes of answer's body.
@@ -98,7 +98,7 @@ class Egress:
                 allow_redirects=False,
                 timeout=_timeout(total, idle, self._connect),
             )
-            outcome = await _received(response, flight, limit, self._held)
+            outcome = await _received(response, flight, limit, self._budget)
             # An answer that came before its request was through would leave the rest of it waiting for a reader.
             if not isinstance(outcome, Answer) or response.connection is not None:
                 _abandon(flight, response)
@@ -217,7 +217,7 @@ def _data(body: bytes) -> bytes | io.BytesIO | None:
     return body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body)
 
 
-async def _received(response: ClientResponse, flight: Flight, limit: int, held: "Counter[str]") -> Outcome:
+async def _received(response: ClientResponse, flight: Flight, limit: int, budget: Budget) -> Outcome:
     """The answer, read to its end. Whatever else it returns leaves the connection to be closed."""
     if not 200 <= response.status <= 599:
         flight.abort()  # 101 makes of the connection something else
@@ -226,19 +226,16 @@ async def _received(response: ClientResponse, flight: Flight, limit: int, held: 
     if length is not None and length > limit and not content.at_eof():
         return _too_large(response, limit)
     # Not a list of pieces: a peer that sends single bytes would make each cost forty.
-    body, host = bytearray(), response.url.raw_host or ""
-    try:
+    body = bytearray()
+    with budget.room(response.url.raw_host) as room:
         while piece := await content.readany():
             body += piece
-            held[host] += len(piece)
             if len(body) > limit:
                 return _too_large(response, limit)
-            if held[host] > _SHARE or held.total() > _BUDGET:
+            try:
+                room.take(len(piece))
+            except NoRoom:
                 return _refused(response, "there is no room for its answer beside others now")
-    finally:
-        held[host] -= len(body)
-        if not held[host]:
-            del held[host]
     if length is None and body and flight.was_reset() and not _is_chunked(response):
         # RFC 9112 section 6.3, rule 8: it ends with its connection. aiohttp takes a reset for the end, too.
         return broken("the connection broke")

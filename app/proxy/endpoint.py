@@ -7,12 +7,13 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from app.edge.address import client_ip
-from app.edge.body import Gone, Late, TooLarge, announced, read_body
+from app.edge.body import Gone, Late, TooLarge, announced, read_body, unbounded
+from app.edge.budget import NoRoom
 from app.edge.problem import not_found, send_problem
 from app.proxy.answers import Answered, Denied, limit_headers, told
 from app.proxy.attempts import Attempt, ByToken, Key
 from app.proxy.perform import FORWARDED, Content, Performer
-from app.proxy.uploads import SMALL, NoRoom, Uploads
+from app.proxy.uploads import SMALL, Uploads
 from app.rules.admission import Ask
 from app.rules.errors import Code, Unavailable
 from app.rules.ids import DispatchId
@@ -157,7 +158,7 @@ class _Call(NamedTuple):
 
 
 async def _read(
-    call: _Call, limit: int, beyond: Code, take: Callable[[int], None] = lambda size: None
+    call: _Call, limit: int, beyond: Code, take: Callable[[int], None] = unbounded
 ) -> bytes | Code | None:
     """The body; or why there is none, `beyond` where it is over the limit; or None where the client has left."""
     match await read_body(call.scope, call.receive, limit=limit, seconds=BODY_SECONDS, take=take):

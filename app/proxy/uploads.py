@@ -1,12 +1,9 @@
 """Large request bodies: read only for whoever may ask for something, and within one budget for all of them."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from sqlalchemy import select
 
 from app.delegations.read import status_at
+from app.edge.budget import Budget, Room
 from app.rules.errors import Code, Unavailable
 from app.rules.ids import TenantId
 from app.rules.lifecycle import REFUSES
@@ -20,38 +17,12 @@ BUDGET = 512 * 1024 * 1024
 SHARE = BUDGET // 4
 
 
-class NoRoom(Exception):
-    """The budget is used up, or the tenant's share of it."""
-
-
-class Room:
-    """What one body takes of the budget, as it comes."""
-
-    def __init__(self, held: "Counter[TenantId]", whose: TenantId) -> None:
-        self._held = held
-        self._whose = whose
-        self._taken = 0
-
-    def take(self, size: int) -> None:
-        """Takes room for so many bytes more. Raises NoRoom."""
-        if self._held[self._whose] + size > SHARE or self._held.total() + size > BUDGET:
-            raise NoRoom
-        self._held[self._whose] += size
-        self._taken += size
-
-    def leave(self) -> None:
-        """Gives all of it back."""
-        self._held[self._whose] -= self._taken
-        if not self._held[self._whose]:
-            del self._held[self._whose]
-
-
 class Uploads:
     """One per process."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._held: Counter[TenantId] = Counter()
+        self._budget = Budget(BUDGET, SHARE)
 
     async def whose(self, token_hash: str) -> TenantId | Code:
         """The tenant that acts with this token, or why nobody does now. What it then may do its admission says."""
@@ -60,14 +31,9 @@ class Uploads:
         except Unavailable:
             return Code.UNAVAILABLE
 
-    @contextmanager
-    def room(self, whose: TenantId) -> Iterator[Room]:
+    def room(self, whose: TenantId) -> Room:
         """Room for a body of this tenant's, for the length of a block."""
-        room = Room(self._held, whose)
-        try:
-            yield room
-        finally:
-            room.leave()
+        return self._budget.room(whose)
 
 
 def _whose(tx: Tx, token_hash: str) -> TenantId | Code:

@@ -5,7 +5,6 @@ import gzip
 
 import pytest
 
-from app.egress import client
 from app.egress.client import Answer, Egress, Outbound, Rejected, Unknown
 from app.rules.errors import Code
 from tests.egress.peers import Line, Play, Stopwatch, call, get, peer
@@ -40,7 +39,7 @@ async def test_an_excess_is_refused_when_it_comes(egress: Egress, answer: bytes)
 async def test_answers_under_way_have_one_budget_and_each_host_a_share(
     egress: Egress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_SHARE", 1_500)
+    monkeypatch.setattr(egress._budget, "share", 1_500)
     held, released = asyncio.Event(), asyncio.Event()
 
     async def play(line: Line) -> None:
@@ -54,7 +53,7 @@ async def test_answers_under_way_have_one_budget_and_each_host_a_share(
     async with peer(play) as near:
         first = asyncio.ensure_future(get(egress, near.url("/held"), limit=LIMIT))
         await held.wait()
-        while not egress._held.total():  # noqa: ASYNC110  # nothing tells of it
+        while not egress._budget.held:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0)
         no_room = await get(egress, near.url("/other"), limit=LIMIT)
         assert isinstance(no_room, Rejected)
@@ -62,7 +61,8 @@ async def test_answers_under_way_have_one_budget_and_each_host_a_share(
         released.set()
         assert isinstance(await first, Answer)
         assert isinstance(await get(egress, near.url("/other"), limit=LIMIT), Answer)
-    assert not egress._held
+    assert not egress._budget.held
+    assert not egress._budget.held_by
 
 
 async def test_an_endless_answer_is_cut_off(egress: Egress) -> None:

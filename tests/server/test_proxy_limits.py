@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from app.delegations.endings import revoke
+from app.edge.budget import Room
 from app.proxy import endpoint, uploads
 from app.proxy.upkeep import flush_refusals
 from app.rules.ids import MINUTE, DelegationId
@@ -75,15 +76,15 @@ async def test_large_bodies_have_one_budget_of_memory_and_each_tenant_a_share(
     service.play = Taken()
     monkeypatch.setattr(uploads, "SHARE", 1_000_000)
     body = b"x" * 600_000
-    take, taken, there = uploads.Room.take, list[int](), asyncio.Event()
+    take, taken, there = Room.take, list[int](), asyncio.Event()
 
-    def take_aloud(room: uploads.Room, size: int) -> None:
+    def take_aloud(room: Room, size: int) -> None:
         take(room, size)
         taken.append(size)
         if sum(taken) == len(body) - 1:
             there.set()
 
-    monkeypatch.setattr(uploads.Room, "take", take_aloud)
+    monkeypatch.setattr(Room, "take", take_aloud)
     async with here() as it:
         loan, others = await it.lending.loan(service.port), await it.lending.loan(service.port)
         async with Connection(it.port) as first:
