@@ -1,0 +1,178 @@
+"""What guards a request's content: `denyPatterns` and a `condition` of the terms, and the action's `requestSchema`.
+
+Whoever writes these and whoever sends the bodies may be strangers, or in league; the gateway is everybody's. So each
+guard knows beforehand what it may cost, and what would cost too much is denied, or refused when it is agreed on: no
+request takes more than about 100 ms, an ordinary one some 30 µs. What cannot be read, judged or computed is denied: no
+guard lets through what it does not understand.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from app.rules.content import bodies, conditions, patterns, schemas
+from app.rules.content.bodies import Body
+from app.rules.content.condition_facts import Request
+from app.rules.content.denials import Denial
+from app.rules.errors import Code, Refusal
+from app.rules.ids import Instant
+
+__all__ = ["Denial", "Guards", "Seen", "checks", "is_heavy", "judge", "refuse_guards", "refuse_schema"]
+
+#: Microseconds; what may take longer is not done where others wait.
+HEAVY = 1_000
+
+
+class Seen(NamedTuple):
+    """What guards see of a request: `path` as on the wire, `query` without its question mark."""
+
+    method: str
+    path: str
+    query: str
+    content_type: str | None
+    body: bytes
+    address: IPv4Address | IPv6Address | None
+
+
+class Guards(NamedTuple):
+    """The guards of one version of the terms."""
+
+    deny_patterns: tuple[str, ...]
+    condition: str | None
+
+
+def refuse_guards(deny_patterns: Sequence[str], condition: str | None) -> Refusal | None:
+    """The first thing that is wrong with the guards of an offer or amendment, or None."""
+    return patterns.refuse(deny_patterns) or (None if condition is None else conditions.refuse(condition))
+
+
+def refuse_schema(schema: object) -> Refusal | None:
+    """What is wrong with an action's requestSchema, or None."""
+    return schemas.refuse(schema)
+
+
+def judge(
+    guards: Guards, schema: str | None, seen: Seen, *, scope: str, delegation_id: str, now: Instant
+) -> Denial | None:
+    """The first denial, or None. `schema` is the JSON text of the action's schema. Never raises."""
+    found = checks(guards, schema, seen, scope=scope, delegation_id=delegation_id, now=now)
+    return next((denial for _, denial in found if denial), None)
+
+
+def checks(
+    guards: Guards, schema: str | None, seen: Seen, *, scope: str, delegation_id: str, now: Instant
+) -> Iterator[tuple[str, Denial | None]]:
+    """What each guard that is set says, in order, each as it is asked for. Never raises.
+
+    A body that cannot be read is denied by each guard that needs it.
+    """
+    if not _any(guards, schema):
+        return
+    _met(guards, schema).before = True
+    judging = _Judging(guards, schema, seen, scope, delegation_id, now)
+    if guards.deny_patterns:
+        yield "denyPatterns", _closed(Code.PATTERN_DENIED, judging.by_patterns)
+    if schema is not None:
+        yield "requestSchema", _closed(Code.SCHEMA_MISMATCH, judging.by_schema)
+    if guards.condition is not None:
+        yield "condition", _closed(Code.CONDITION_NOT_MET, judging.by_condition)
+
+
+def is_heavy(guards: Guards, schema: str | None, seen: Seen) -> bool:
+    """Whether judging may take over about a millisecond, as it does the first time, when guards are compiled."""
+    if not _any(guards, schema):
+        return False
+    return not _met(guards, schema).before or _longest(guards, schema, seen) > HEAVY
+
+
+def _any(guards: Guards, schema: str | None) -> bool:
+    return bool(guards.deny_patterns) or guards.condition is not None or schema is not None
+
+
+class _Met:
+    """Whether guards have judged before, so that they are compiled by now."""
+
+    __slots__ = ("before",)
+
+    def __init__(self) -> None:
+        self.before = False
+
+
+@lru_cache(maxsize=4096)
+def _met(_guards: Guards, _schema: str | None) -> _Met:
+    return _Met()
+
+
+def _longest(guards: Guards, schema: str | None, seen: Seen) -> float:
+    """Microseconds that judging may take."""
+    size = bodies.size_at_most(seen.body)
+    total = bodies.longest(size)
+    try:
+        if guards.deny_patterns:
+            total += patterns.longest(guards.deny_patterns, size.bytes)
+        if schema is not None:
+            total += schemas.longest(schema, size)
+        if guards.condition is not None:
+            text = max(size.bytes, len(seen.path), len(seen.query))
+            total += conditions.longest(guards.condition, size.nodes, text)
+    except Exception:  # noqa: BLE001  # of guards that were stored although they are none: judging them denies
+        return HEAVY + 1
+    return total
+
+
+class _Judging:
+    """One request, as its guards judge it. Its body is read once, when the first of them needs it."""
+
+    def __init__(
+        self, guards: Guards, schema: str | None, seen: Seen, scope: str, delegation_id: str, now: Instant
+    ) -> None:
+        self._guards = guards
+        self._schema = schema or "false"
+        self._condition = guards.condition or "false"
+        self._seen = seen
+        self._scope = scope
+        self._delegation_id = delegation_id
+        self._now = now
+        self._body: Body | Denial | None = None
+
+    def _read(self) -> Body | Denial:
+        if self._body is None:
+            self._body = bodies.read(self._seen.body, self._seen.content_type)
+        return self._body
+
+    def by_patterns(self) -> Denial | None:
+        body = self._read()
+        return body if isinstance(body, Denial) else patterns.judge(self._guards.deny_patterns, body)
+
+    def by_schema(self) -> Denial | None:
+        body = self._read()
+        return body if isinstance(body, Denial) else schemas.judge(self._schema, body)
+
+    def by_condition(self) -> Denial | None:
+        body = self._read() if conditions.asks_for_body(self._condition) else bodies.EMPTY
+        return body if isinstance(body, Denial) else conditions.judge(self._condition, self._request(body))
+
+    def _request(self, body: Body) -> Request:
+        seen = self._seen
+        return Request(
+            *(seen.method, seen.path, seen.query, len(seen.body)),
+            None if seen.address is None else str(seen.address),
+            body,
+            self._scope,
+            self._delegation_id,
+            self._now,
+        )
+
+
+def _closed(code: Code, judged: Callable[[], Denial | None]) -> Denial | None:
+    """What a guard says. One that fails denies."""
+    try:
+        return judged()
+    except BaseException as error:
+        # A panic of a library in Rust is no Exception, and no reason to let a request through or to end the process.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        return Denial(
+            code, "This request could not be judged by a guard of its terms or action, so it is denied."
+        )
