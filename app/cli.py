@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -13,11 +13,13 @@ import uvloop
 
 from app import demo
 from app.api.schema import print_sdl
+from app.delegations.trust import report_trust
 from app.identity.api_keys import grant_key
+from app.identity.plans import load_plans
 from app.identity.tenants import create_tenant
 from app.main import running
 from app.rules.errors import Refusal, Unavailable
-from app.rules.ids import BootId
+from app.rules.ids import AgentId, BootId
 from app.rules.permissions import Role
 from app.rules.tokens import TokenKind
 from app.serve import listen, serve
@@ -33,9 +35,11 @@ log = get_logger()
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 tenants = typer.Typer(no_args_is_help=True, help="Tenants: the organizations that lend and borrow.")
+agents = typer.Typer(no_args_is_help=True, help="Agents: how far each is trusted.")
 api_keys = typer.Typer(no_args_is_help=True, help="API keys, also with the roles that GraphQL never gives.")
 cli.add_typer(tenants, name="tenant")
 cli.add_typer(api_keys, name="key")
+cli.add_typer(agents, name="agent")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -119,7 +123,7 @@ def create(
 
     async def run(store: Store, keys: Keys) -> dict[str, str]:
         minted = keys.mint(TokenKind.API_KEY)
-        tenant = _or_fail(await store.write(create_tenant, slug, name, plan, minted))
+        tenant = _or_fail(await store.write(create_tenant, slug, name, plan, minted, load_plans(load())))
         return {"tenantId": tenant.id, "slug": tenant.slug, "apiKey": minted.text}
 
     _show(_with_store(run), as_json)
@@ -139,6 +143,24 @@ def create_key_command(
         minted = keys.mint(TokenKind.API_KEY)
         key = _or_fail(await store.write(grant_key, tenant, name, subject, role, minted))
         return {"apiKeyId": key.id, "tenantId": key.tenant_id, "role": key.role, "apiKey": minted.text}
+
+    _show(_with_store(run), as_json)
+
+
+@agents.command(name="trust")
+def trust(
+    agent: Annotated[str, typer.Argument(help="The agent's id.")],
+    score: Annotated[int, typer.Argument(help="0 to 100.")],
+    reason: Annotated[
+        str, typer.Option(help="Why; its tenant sees it in its log.")
+    ] = "from the command line",
+    as_json: AsJson = False,
+) -> None:
+    """Set an agent's trust score, also while a server runs: it counts at the next dispatch."""
+
+    async def run(store: Store, _keys: Keys) -> dict[str, object]:
+        row = _or_fail(await store.write(report_trust, None, AgentId(agent), score, reason))
+        return {"agentId": row.id, "tenantId": row.tenant_id, "trustScore": row.trust_score}
 
     _show(_with_store(run), as_json)
 
@@ -169,10 +191,10 @@ def _or_fail(result: T | Refusal) -> T:
     return result
 
 
-def _show(values: dict[str, str], as_json: bool) -> None:
+def _show(values: Mapping[str, object], as_json: bool) -> None:
     _say(f"made in {load().store_name}")  # not on stdout, which is for programs
     if as_json:
-        print(orjson.dumps(values).decode())
+        print(orjson.dumps(dict(values)).decode())
         return
     for name, value in values.items():
         print(f"{name}: {value}")

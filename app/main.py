@@ -14,16 +14,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.context import Gateway
 from app.api.schema import make_view
+from app.delegations.advising import note_uses
 from app.delegations.endings import sweep
 from app.edge.methods import only
 from app.egress.client import Egress
 from app.identity.api_keys import touch_keys
+from app.identity.once import purge_creations
+from app.identity.plans import Plans, check_plans, load_plans
 from app.ledger.wake import Wake
 from app.proxy.assertion import Assertions
 from app.proxy.committer import Committer
 from app.proxy.destinations import Destinations
 from app.proxy.endpoint import PREFIX, Proxy
 from app.proxy.inflight import Inflight
+from app.proxy.judging import Judges
 from app.proxy.perform import Performer
 from app.proxy.settle import Settler
 from app.proxy.upkeep import flush_refusals, purge_keys
@@ -65,12 +69,14 @@ class Process:
 async def running(settings: Settings, public_url: str) -> AsyncIterator[Process]:
     """The gateway, with everything that it needs to run. Raises SettingsError or StoreError where it cannot."""
     keys = Keys(secret(settings))
+    plans = load_plans(settings)
     boot_id = BootId(new_id("bot"))
     with _alone(settings):
         store = make_store(settings, boot_id, serves=True)
         try:
             await prepare(store, keys)
-            async with _serving(settings, keys, store, boot_id, public_url) as process:
+            await store.read(check_plans, plans)
+            async with _serving(settings, keys, store, boot_id, public_url, plans) as process:
                 yield process
         finally:
             await store.close()
@@ -101,7 +107,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, keys: Keys, store: Store, boot_id: BootId, public_url: str
+    settings: Settings, keys: Keys, store: Store, boot_id: BootId, public_url: str, plans: Plans
 ) -> AsyncIterator[Process]:
     wake = Wake(store)
     store.on_commit = wake.committed
@@ -111,8 +117,9 @@ async def _serving(
     committer = Committer(store, boot_id, Destinations(keys), settler.doubt)
     egress = Egress(settings.egress_allow)
     assertions = Assertions(keys.signing, public_url)
-    performer = Performer(committer, inflight, egress, keys, assertions)
-    gateway = Gateway(settings, store, keys, wake, performer, public_url, {})
+    judges = Judges(committer)
+    performer = Performer(committer, judges, inflight, egress, keys, assertions)
+    gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
     app = assemble(
         {
             "/graphql": make_view(gateway),
@@ -144,6 +151,7 @@ async def _serving(
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(Exception):  # what it records may be lost with a crash as well
             await _upkeep(gateway)
+        judges.close()
         await egress.close()
 
 
@@ -166,8 +174,13 @@ async def _upkeep(gateway: Gateway) -> None:
     gateway.used_keys.clear()
     if used:
         await gateway.store.write(touch_keys, used)
+    uses = dict(gateway.performer.used)
+    gateway.performer.used.clear()
+    if uses:
+        await gateway.store.write(note_uses, uses)
     await _until_none(gateway.store, flush_refusals)
     await _until_none(gateway.store, purge_keys)
+    await _until_none(gateway.store, purge_creations)
 
 
 async def _ready(store: Store) -> str | None:

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = ()
     #: Opens `/metrics` beyond loopback to `Authorization: Bearer …`.
     metrics_token: SecretStr | None = None
+    #: A file in place of the plans that we ship.
+    plans: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO")
 
     @field_validator("egress_allow", "trusted_proxies", mode="before")
@@ -54,7 +56,9 @@ class Settings(BaseSettings):
             return value
         return tuple(_network(part.strip()) for part in value.split(",") if part.strip())
 
-    @field_validator("data_dir", "database_url", "secret_key", "public_url", "metrics_token", mode="before")
+    @field_validator(
+        "data_dir", "database_url", "secret_key", "public_url", "metrics_token", "plans", mode="before"
+    )
     @classmethod
     def _not_empty(cls, value: object) -> object:
         # A variable that was forgotten elsewhere arrives like this: it must not open /metrics, or leave PostgreSQL.

@@ -1,7 +1,8 @@
 """What always holds (DESIGN section 4), read from the store itself after whatever a test has done to it.
 
 The ledgers are gap-free and hashed; a fact stands in both ledgers or in the one that it concerns; a dispatch has ended
-in exactly one pair; the windows have counted exactly what was admitted.
+in exactly one pair; the windows have counted exactly what was admitted, and what it costs; of each that is exhausted both
+sides are told once.
 """
 
 from collections import Counter, defaultdict
@@ -11,9 +12,10 @@ import orjson
 
 from app.rules.entries import Event, Outcome, canonical, leaf_hash
 from app.rules.errors import Code
-from app.rules.instants import rfc3339
-from app.rules.windows import windows_at
-from app.store.tables import Delegation, Dispatch, LedgerEntry, LedgerHead, UsageWindow
+from app.rules.instants import parse_rfc3339, rfc3339
+from app.rules.terms import from_stored
+from app.rules.windows import WindowKind, counts, windows_at
+from app.store.tables import Delegation, Dispatch, LedgerEntry, LedgerHead, TermsVersion, UsageWindow
 from tests.world import World
 
 #: What each side of a pair says for itself.
@@ -38,7 +40,10 @@ async def kept(world: World) -> None:
     paired(bodies, await world.rows(Delegation))
     dispatches = await world.rows(Dispatch)
     ended(dispatches, bodies)
-    counted(dispatches, await world.rows(UsageWindow))
+    windows = await world.rows(UsageWindow)
+    counted(dispatches, windows)
+    exhausted(windows, bodies)
+    filled(windows, await world.rows(TermsVersion))
 
 
 def body_of(row: LedgerEntry) -> Body:
@@ -104,18 +109,49 @@ def ended(dispatches: list[Dispatch], bodies: list[Body]) -> None:
 
 
 def counted(dispatches: list[Dispatch], windows: list[UsageWindow]) -> None:
-    """Each window has counted the admissions in it, but for those of which no byte went out."""
+    """Each window has counted the admissions in it, or their costs, but for those of which no byte went out."""
     admitted = [
         row
         for row in dispatches
         if row.outcome is not Outcome.REFUSED
         and not (row.outcome is Outcome.FAILED and Code(row.code or "") in UNSENT)
     ]
-    wanted = Counter(
-        (row.delegation_id, window.kind, window.start)
-        for row in admitted
-        for window in windows_at(row.requested_at)
-    )
+    wanted: Counter[tuple[str, WindowKind, int]] = Counter()
+    for row in admitted:
+        for window in windows_at(row.requested_at):
+            counted = row.delegation_id, window.kind, window.start
+            wanted[counted] += counts(window.kind, row.cost_units)
     assert {
         (each.delegation_id, each.kind, each.starts_at): each.used for each in windows if each.used
-    } == wanted
+    } == +wanted
+
+
+def exhausted(windows: list[UsageWindow], bodies: list[Body]) -> None:
+    """Of each window that is exhausted there is one pair, which says so of the window that it stands in."""
+    told: dict[str, tuple[str, str, str]] = {}
+    for body in bodies:
+        if body["event"] != Event.QUOTA_EXHAUSTED:
+            continue
+        details, at = body["details"], body["occurredAt"]
+        told[body["pairId"]] = body["delegationId"], details["kind"], at
+        ends = {window.kind.value: rfc3339(window.end) for window in windows_at(parse_rfc3339(at))}
+        assert details["resetsAt"] == ends[details["kind"]]
+        # What is left may be less than one action costs; of actions one more is always what does not fit.
+        assert details["used"] >= details["limit"] or details["kind"] == WindowKind.COST_MONTH
+    known = [
+        (each.delegation_id, each.kind.value, rfc3339(each.exhausted_at))
+        for each in windows
+        if each.exhausted_at is not None
+    ]
+    assert sorted(told.values()) == sorted(known)
+
+
+def filled(windows: list[UsageWindow], versions: list[TermsVersion]) -> None:
+    """A window that has filled up under terms that were never amended is exhausted."""
+    terms: dict[str, list[TermsVersion]] = defaultdict(list)
+    for row in versions:
+        terms[row.delegation_id].append(row)
+    for each in windows:
+        cap = from_stored(terms[each.delegation_id][0].constraints).cap(each.kind)
+        if len(terms[each.delegation_id]) == 1 and cap is not None and each.used >= cap:
+            assert each.exhausted_at is not None, f"nobody was told that {each.kind} has filled up"

@@ -21,14 +21,19 @@ from pydantic import SecretStr
 from sqlalchemy import Select, select
 
 from app.delegations.acceptance import Accepted, OfferRef, accept
-from app.delegations.bindings import Issued, create_binding
+from app.delegations.amending import Amendment, amend_delegation
+from app.delegations.bindings import Issued, create_binding, rotate_token
 from app.delegations.offers import OfferDraft, offer
+from app.delegations.suspension import resume, suspend
+from app.delegations.trust import report_trust
 from app.identity.api_keys import grant_key
 from app.identity.callers import Caller, find_caller
+from app.identity.plans import load_plans
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action
 from app.inventory.agents import AgentDraft, register_agent
 from app.inventory.upstreams import Credential, register_upstream
+from app.rules.amendments import Changes
 from app.rules.errors import Refusal
 from app.rules.ids import DAY, SECOND, AgentId, BindingId, BootId, DelegationId, Instant, TenantId
 from app.rules.permissions import Role
@@ -56,6 +61,7 @@ R = TypeVar("R", bound=Row)
 
 SECRET = "the secret of a world that ends with its test"
 SCOPES = ("receipts:read", "receipts:write")
+PLANS = load_plans(Settings())
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 
@@ -139,6 +145,8 @@ class World:
         self.keys = keys
         self.settings = settings
         self.boot_id = boot_id
+        #: What each plan allows; a test may make one as small as it likes.
+        self.plans = dict(PLANS)
         self._numbers = itertools.count(1)
 
     # -- transactions
@@ -165,14 +173,18 @@ class World:
         """A tenant with an owner's key."""
         key = self.keys.mint(TokenKind.API_KEY)
         slug = slug or f"tenant-{next(self._numbers)}"
-        tenant = await self.made(create_tenant, slug, slug.title(), "standard", key)
+        tenant = await self.made(create_tenant, slug, slug.title(), "standard", key, self.plans)
         return Member(tenant, await self._caller(key), key.text)
 
     async def caller(self, member: Member, role: Role = Role.ADMIN, subject: str = "somebody") -> Caller:
         """Another caller of the tenant."""
+        return await self._caller(await self.key(member, role, subject))
+
+    async def key(self, member: Member, role: Role = Role.ADMIN, subject: str = "somebody") -> Minted:
+        """Another API key of the tenant."""
         key = self.keys.mint(TokenKind.API_KEY)
         await self.made(grant_key, member.id, "a key", subject, role, key)
-        return await self._caller(key)
+        return key
 
     async def _caller(self, key: Minted) -> Caller:
         caller = await self.read(find_caller, key.hash)
@@ -213,6 +225,8 @@ class World:
         path: str = "/v1/receipts/{id}",
         *,
         idempotent: bool = False,
+        cost_units: int = 1,
+        request_schema: object = None,
     ) -> Action:
         """What a scope allows on a service."""
         return await self.made(
@@ -222,9 +236,10 @@ class World:
             scope=scope,
             method=method,
             path=path,
-            cost_units=1,
+            cost_units=cost_units,
             response_mode="BUFFERED",
             idempotent=idempotent,
+            request_schema=request_schema,
         )
 
     async def service(self, member: Member, base_url: str = "http://127.0.0.1:9") -> Upstream:
@@ -279,7 +294,7 @@ class World:
         agent = agent or await self.agent(delegator)
         draft = self.draft(agent.id, delegate.id, **given)
         minted = self.keys.mint(TokenKind.OFFER) if draft.acceptance == "TOKEN" else None
-        delegation = await self.made(offer, delegator.owner, draft, minted)
+        delegation = await self.made(offer, delegator.owner, draft, minted, self.plans)
         ref = OfferRef(minted.hash, None) if minted else OfferRef(None, delegation.id)
         return Offered(delegator, delegate, agent, delegation, ref, minted.text if minted else "")
 
@@ -299,7 +314,7 @@ class World:
             by,
             ref,
             actor,
-            self.keys.mint(TokenKind.LIVE),
+            self.keys,
             acknowledged=acknowledged,
             expected_hash=expected_hash,
             accept_key=accept_key,
@@ -325,8 +340,41 @@ class World:
     async def bind(self, lent: Lent, actor: Agent | None = None) -> Bound:
         """One more binding of a delegation."""
         actor = actor or await self.agent(lent.delegate, [], "another actor")
-        token = self.keys.mint(TokenKind.LIVE)
-        return _bound(await self.made(create_binding, lent.delegate.owner, lent.id, actor.id, token))
+        return _bound(await self.made(create_binding, lent.delegate.owner, lent.id, actor.id, self.keys))
+
+    async def rotate(self, lent: Lent, overlap: int = 0) -> Bound:
+        """A new token for the delegation's first binding; the old one opens for so many seconds more."""
+        owner, id = lent.delegate.owner, lent.binding.id
+        return _bound(await self.made(rotate_token, owner, id, overlap, self.keys))
+
+    # -- what they make of it later
+
+    async def amend(
+        self,
+        lent: Lent,
+        *,
+        scopes: Sequence[str] | None = None,
+        clear: Sequence[str] = (),
+        metadata: Any = None,
+        **limits: Any,
+    ) -> Delegation:
+        """Amends the terms in force, whichever they are; `limits` are those of Constraints."""
+        version = (await self.row(Delegation, lent.id)).terms_version
+        changes = Changes(None if scopes is None else list(scopes), limits, clear, metadata)
+        asked = Amendment(lent.id, version, changes, "as a test wants it")
+        return await self.made(amend_delegation, lent.delegator.owner, asked)
+
+    async def suspend(self, lent: Lent) -> Delegation:
+        """Halts a delegation."""
+        return await self.made(suspend, lent.delegator.owner, lent.id, "as a test wants it")
+
+    async def resume(self, lent: Lent) -> Delegation:
+        """Puts a suspended delegation into force again."""
+        return await self.made(resume, lent.delegator.owner, lent.id)
+
+    async def trust(self, agent: Agent, score: int) -> Agent:
+        """Reports an agent's trust score, as the command line does."""
+        return await self.made(report_trust, None, agent.id, score, "as a test wants it")
 
     # -- what became of it
 

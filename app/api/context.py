@@ -1,7 +1,7 @@
 """What resolvers work with: the process's parts, who calls, and loaders that live for one operation."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -10,7 +10,9 @@ import strawberry
 from app.api.at_once import FairShare
 from app.api.loaders import Loaders, Query
 from app.identity.callers import Caller, recheck, recheck_at_end
+from app.identity.plans import Plans
 from app.ledger.wake import Wake
+from app.proxy.judging import Judges
 from app.proxy.perform import Performer
 from app.rules.ids import ApiKeyId, Instant, TenantId
 from app.rules.permissions import Permission
@@ -40,7 +42,9 @@ class Gateway:
     keys: Keys
     wake: Wake
     performer: Performer
+    judges: Judges
     public_url: str
+    plans: Plans
     #: When each key was last used, until it is recorded: a write per request would be too dear.
     used_keys: dict[ApiKeyId, Instant]
     #: Each tenant's that has called: few, since tenants are made by hand.
@@ -98,6 +102,14 @@ class Context:
     async def now(self) -> Instant:
         """The store's clock, the same for the whole of a query."""
         return await self.load(_clock, "now")
+
+    def know(self, query: Query[K, P, V], found: Mapping[K, V]) -> None:
+        """What a query would answer, where another one has answered it on its way."""
+        self._loaders.prime(query, found)
+
+    def know_now(self, now: Instant) -> None:
+        """The clock that something was read by: the same for the whole of a query."""
+        self.know(_clock, {"now": now})
 
     async def write(self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a flow in a transaction, which is finished even if the caller does not wait for it.

@@ -9,11 +9,20 @@ from app.api.described import given, input_type, optional
 from app.api.scalars import JSON, Cidr, Scope
 from app.api.types.enums import AcceptanceMode, Environment, Outcome, ResponseMode, Role, Status, UpstreamKind
 from app.rules import ids
+from app.rules.amendments import PUBLIC, Changes
 from app.rules.errors import Code, Refusal
 from app.rules.ids import Instant
 from app.rules.terms import Constraints
 
 Id = TypeVar("Id", bound=str)
+
+CONDITION = (
+    "A CEL expression over `request` (`method`, `path`, `query`, `body`, `bytes`, `ip`), `action.scope`, "
+    "`delegation.id` and `now`; a request of which it is not true, or which it cannot judge, is refused."
+)
+PATTERNS = "RE2 patterns; a request whose body matches one is refused."
+ONCE = "Makes a repeat by your tenant within 24 hours the same request, which makes nothing more: 1 to 255 characters."
+ONCE_SECRET = f"{ONCE} It does not show the secret again."
 
 LONGEST_KEY = 255
 
@@ -57,28 +66,16 @@ class ConstraintsInput:
     max_actions_per_hour: int | None = optional("Most actions in a calendar hour, UTC.")
     max_actions_per_day: int | None = optional("Most actions on a calendar day, UTC.")
     max_actions_per_month: int | None = optional("Most actions in a calendar month, UTC.")
-    max_cost_units_per_month: int | None = optional("Not supported yet: leave it out.")
+    max_cost_units_per_month: int | None = optional("Most cost units in a calendar month, UTC.")
     ip_allowlist: list[Cidr] | None = optional(
-        "The networks that requests may come from; none: from anywhere."
+        "The networks that requests may come from, 256 at most; none: from anywhere."
     )
-    require_trust_score_above: int | None = optional("Not supported yet: leave it out.")
+    require_trust_score_above: int | None = optional(
+        "The trust score, 0 to 99, that the acting agent's must be above."
+    )
     max_request_bytes: int | None = optional("The largest body of a request: 10 MiB at most.")
-    condition: str | None = optional("Not supported yet: leave it out.")
-    deny_patterns: list[str] | None = optional("Not supported yet: leave it out.")
-
-    def refuse(self) -> Refusal | None:
-        """Refuses what would be agreed on, but not enforced."""
-        asked = {
-            "maxCostUnitsPerMonth": self.max_cost_units_per_month is not None,
-            "requireTrustScoreAbove": self.require_trust_score_above is not None,
-            "condition": self.condition is not None,
-            "denyPatterns": bool(self.deny_patterns),
-        }
-        name = next((name for name, is_asked in asked.items() if is_asked), None)
-        if name is None:
-            return None
-        message = f"constraints.{name} is not supported yet: leave it out"
-        return Refusal(Code.NOT_SUPPORTED, message, ("constraints", name))
+    condition: str | None = optional(CONDITION)
+    deny_patterns: list[str] | None = optional(PATTERNS)
 
     def constraints(self) -> Constraints:
         """As the flows take them."""
@@ -87,8 +84,12 @@ class ConstraintsInput:
             max_actions_per_hour=self.max_actions_per_hour,
             max_actions_per_day=self.max_actions_per_day,
             max_actions_per_month=self.max_actions_per_month,
+            max_cost_units_per_month=self.max_cost_units_per_month,
             ip_allowlist=tuple(self.ip_allowlist or ()),
+            require_trust_score_above=self.require_trust_score_above,
             max_request_bytes=self.max_request_bytes,
+            condition=self.condition,
+            deny_patterns=tuple(self.deny_patterns or ()),
         )
 
 
@@ -101,9 +102,10 @@ class OfferDelegationInput:
     scopes: list[Scope] = given("What is lent of what the agent holds.")
     constraints: ConstraintsInput = given("Within which limits.")
     acceptance: AcceptanceMode = given("How the offer reaches them.", default=AcceptanceMode.TOKEN)
-    environment: Environment = given("SANDBOX is not supported yet.", default=Environment.LIVE)
+    environment: Environment = given("Which address of the upstreams it leads to.", default=Environment.LIVE)
     offer_expires_at: Instant | None = optional("When the offer lapses; in 7 days unless told, 90 at most.")
     metadata: JSON | None = optional("What you want to say of it, up to 16 KiB; both sides see it.")
+    idempotency_key: str | None = optional(ONCE_SECRET)
 
 
 @input_type
@@ -139,11 +141,92 @@ class RevokeDelegationInput:
 
 
 @input_type
+class SuspendDelegationInput:
+    """Which delegation is halted."""
+
+    delegation_id: strawberry.ID = given("The delegation, which must be ACTIVE.")
+    reason: str = given("Why; both sides see it.")
+
+
+@input_type
+class ResumeDelegationInput:
+    """Which delegation goes on."""
+
+    delegation_id: strawberry.ID = given("The delegation, which must be SUSPENDED.")
+
+
+@input_type
+class AmendDelegationInput:
+    """What changes of a delegation. Null fields stay as they are; `clear` names the limits to remove."""
+
+    delegation_id: strawberry.ID = given("The delegation, ACTIVE or SUSPENDED.")
+    expected_version: int = given("The version of the terms in force, as you read them.")
+    scopes: list[Scope] | None = optional(
+        "All that is to be lent: what is missing ends at once, what is added waits for the delegate."
+    )
+    expires_at: Instant | None = optional("When the delegation ends by itself: 366 days from now at most.")
+    max_actions_per_hour: int | None = optional("Most actions in a calendar hour, UTC.")
+    max_actions_per_day: int | None = optional("Most actions on a calendar day, UTC.")
+    max_actions_per_month: int | None = optional("Most actions in a calendar month, UTC.")
+    max_cost_units_per_month: int | None = optional("Most cost units in a calendar month, UTC.")
+    ip_allowlist: list[Cidr] | None = optional("All networks that requests may come from, 256 at most.")
+    require_trust_score_above: int | None = optional("What the acting agent's trust score must be above.")
+    max_request_bytes: int | None = optional("The largest body of a request: 10 MiB at most.")
+    condition: str | None = optional(CONDITION)
+    deny_patterns: list[str] | None = optional(PATTERNS)
+    metadata: JSON | None = optional("What you want to say of it, up to 16 KiB; both sides see it.")
+    clear: list[str] | None = optional("Limits to remove, such as `maxActionsPerDay`.")
+    reason: str | None = optional("Why; both sides see it in their logs.")
+
+    def changes(self) -> Changes:
+        """As the flow takes them."""
+        given_limits = {name: getattr(self, name) for name in PUBLIC if getattr(self, name) is not None}
+        limits = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in given_limits.items()
+        }
+        scopes: list[str] | None = None if self.scopes is None else [*self.scopes]
+        return Changes(scopes, limits, self.clear or (), self.metadata)
+
+
+@input_type
+class AcknowledgeTermsInput:
+    """Which proposed terms the delegate agrees to."""
+
+    delegation_id: strawberry.ID = given("The delegation.")
+    terms_hash: str = given("The hash of its `proposedTerms` as you read them.")
+
+
+@input_type
+class ReportTrustScoreInput:
+    """How far an agent is trusted from now on."""
+
+    agent_id: strawberry.ID = given("The agent, of any tenant.")
+    score: int = given("0 to 100.")
+    reason: str = given("Why; the agent's tenant sees it in its log.")
+
+
+@input_type
+class ExplainDispatchInput:
+    """What would be asked for, as `dispatchAction` takes it, and by whom."""
+
+    delegation_id: strawberry.ID = given("The delegation.")
+    agent_id: strawberry.ID | None = optional("The acting agent; any that is bound, unless told.")
+    scope: Scope = given("The scope of the action.")
+    action_id: strawberry.ID | None = optional("The action, where the scope has several.")
+    source_ip: str | None = optional("The address that it would come from; unknown, unless told.")
+    at: Instant | None = optional("When it would be asked for: the terms, the status and the clock of then.")
+    path_parameters: JSON | None = optional("A value for each parameter of the action's path.")
+    query: JSON | None = optional("An object that becomes the query string.")
+    body: JSON | None = optional("What would be sent as application/json.")
+
+
+@input_type
 class CreateBindingInput:
     """Who is going to act."""
 
     delegation_id: strawberry.ID = given("The delegation, which must be ACTIVE.")
     agent_id: strawberry.ID = given("The agent of your tenant.")
+    idempotency_key: str | None = optional(ONCE_SECRET)
 
 
 @input_type
@@ -152,6 +235,7 @@ class RotateTokenInput:
 
     binding_id: strawberry.ID = given("The binding.")
     overlap_seconds: int = given("How long the old token still works: 0 to 86400.", default=0)
+    idempotency_key: str | None = optional(ONCE_SECRET)
 
 
 @input_type
@@ -190,6 +274,7 @@ class RegisterAgentInput:
     scopes: list[Scope] = given("What it can do; without any it can act for others, but lends nothing.")
     configuration: JSON | None = optional("What you want to keep with it; nobody else sees it.")
     tags: list[str] | None = optional("Your own words for it, 50 at most; nobody else sees them.")
+    idempotency_key: str | None = optional(ONCE)
 
 
 @input_type
@@ -222,6 +307,13 @@ class RegisterUpstreamInput:
     kind: UpstreamKind = given("What it speaks; GRAPHQL is not supported yet.")
     base_url: str = given("Where it is: an http or https address; actions' paths are added to it.")
     credential: UpstreamCredentialInput | None = optional("What the gateway sends along.")
+    sandbox_base_url: str | None = optional("Where its sandbox is; SANDBOX delegations lead there alone.")
+    sandbox_credential: UpstreamCredentialInput | None = optional(
+        "What the gateway sends along to the sandbox."
+    )
+    guardrail_url: str | None = optional(
+        'Asked about each action before it is sent: it has 500 ms to answer {"decision": "allow"}.'
+    )
 
 
 @input_type
@@ -233,6 +325,13 @@ class UpdateUpstreamInput:
         "Where it is. Another origin drops the credential, unless one comes along."
     )
     credential: UpstreamCredentialInput | None = optional("What the gateway sends along from now on.")
+    sandbox_base_url: str | None = optional(
+        "Where its sandbox is; empty: nowhere. Another origin drops the sandbox's credential."
+    )
+    sandbox_credential: UpstreamCredentialInput | None = optional(
+        "What the gateway sends along to the sandbox from now on."
+    )
+    guardrail_url: str | None = optional("Asked about each action before it is sent; empty: nobody is asked.")
 
 
 @input_type
@@ -246,6 +345,9 @@ class DefineActionInput:
     cost_units: int = given("What it counts for where costs are capped: 1 to 1000000.", default=1)
     response_mode: ResponseMode = given("STREAMED is not supported yet.", default=ResponseMode.BUFFERED)
     idempotent: bool = given("Whether doing it twice is the same as doing it once.", default=False)
+    request_schema: JSON | None = optional(
+        "The JSON Schema (2020-12) of the request's body; what does not match is refused."
+    )
 
 
 @input_type
@@ -256,6 +358,7 @@ class CreateApiKeyInput:
     subject: str | None = optional("Whom it speaks for: a user or a service; you, unless told.")
     role: Role = given("What it may do.")
     expires_at: Instant | None = optional("When it ends by itself; never, unless told.")
+    idempotency_key: str | None = optional(ONCE_SECRET)
 
 
 @input_type

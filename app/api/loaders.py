@@ -57,13 +57,22 @@ class Loaders:
     async def load(self, query: Query[K, P, V], key: K, *args: P.args, **kwargs: P.kwargs) -> V | None:
         """What `query` answers for `key`, or None where it answers nothing."""
         assert not kwargs, "what follows the keys is given by place"
-        form = _Form(query, args)
-        loader = self._loaders.get(form)
-        if loader is None:
-            loader = self._loaders[form] = self._loader(form)
+        loader = self._of(_Form(query, args))
         # A field that fails cancels its neighbours; the batch belongs to all who wait for it.
         found: V | None = await asyncio.shield(loader.load(key))
         return found
+
+    def prime(self, query: Query[K, P, V], found: Mapping[K, V]) -> None:
+        """Knows these without asking."""
+        loader = self._of(_Form(query, ()))
+        for key, value in found.items():
+            loader.prime(key, value)
+
+    def _of(self, form: _Form) -> DataLoader[Any, Any]:
+        loader = self._loaders.get(form)
+        if loader is None:
+            loader = self._loaders[form] = self._loader(form)
+        return loader
 
     def _loader(self, form: _Form) -> DataLoader[Any, Any]:
         async def batch(keys: list[Any]) -> list[Any]:

@@ -1,6 +1,8 @@
 """What can be read. Each field asks for the permission, and reads as the caller's tenant."""
 
 import asyncio
+from functools import partial
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated
 
 import strawberry
@@ -8,14 +10,16 @@ import strawberry
 from app.api.context import Info
 from app.api.described import argument, field, object_type
 from app.api.finding import find_a, find_node
-from app.api.inputs import AuditFilter, DelegationFilter, maybe_id
+from app.api.inputs import AuditFilter, DelegationFilter, ExplainDispatchInput, as_id, maybe_id
 from app.api.pages import Keyset, an_id
+from app.api.requested import requested
 from app.api.types.agents import Agent
 from app.api.types.audit import AUDIT, AuditEntry, audit_page, event_names
 from app.api.types.bindings import Binding
 from app.api.types.delegations import DELEGATIONS, Delegation
 from app.api.types.dispatches import DISPATCHES, Dispatch
 from app.api.types.enums import Direction
+from app.api.types.governed import Decision
 from app.api.types.nodes import (
     After,
     Before,
@@ -29,17 +33,21 @@ from app.api.types.nodes import (
 )
 from app.api.types.tenants import ApiKey, Viewer
 from app.api.types.upstreams import Upstream
-from app.delegations import lists
+from app.delegations import lent, lists
 from app.delegations.acceptance import preview
+from app.delegations.parts import terms_in_force
 from app.identity.api_keys import list_keys
 from app.inventory.read import agents_page, count_agents
 from app.inventory.upstreams import list_upstreams
 from app.ledger import read as ledger
+from app.proxy.explaining import Question, case, explain
 from app.proxy.read import dispatches_page
-from app.rules.errors import BadInput
-from app.rules.ids import AgentId, DelegationId, DispatchId, PairId, TenantId
+from app.rules import texts
+from app.rules.errors import BadInput, Refusal
+from app.rules.ids import ActionId, AgentId, DelegationId, DispatchId, PairId, TenantId
 from app.rules.lifecycle import Party
 from app.rules.permissions import Permission
+from app.rules.terms import IPAddress
 
 AGENTS = Keyset("agent", an_id("agt"))
 
@@ -95,6 +103,35 @@ class Query:
         )
 
     @field
+    async def shared_agents(
+        self, info: Info, first: First = None, after: After = None
+    ) -> CountedConnection[Agent]:
+        """Agents of other tenants that your tenant can bind to now: those that ACTIVE delegations lend it."""
+        tenant_id, page = info.context.reading().tenant_id, AGENTS.page(first=first, after=after)
+        start = AgentId(page.after) if page.after else None
+        rows = await info.context.read(lent.shared_agents, tenant_id, page.limit + 1, start)
+        shown = AGENTS.slice(rows, page, id_of)
+        return CountedConnection(
+            page=connection(AGENTS, shown, id_of, lambda row: Agent(row=row)),
+            count=lambda: info.context.read(lent.count_shared_agents, tenant_id),
+        )
+
+    @field
+    async def explain_dispatch(
+        self, info: Info, input: Annotated[ExplainDispatchInput, argument("What would be asked for.")]
+    ) -> Decision:
+        """How a request would be decided: by the code that decides, with no effect.
+
+        Terms, status and clock are those of `at`; trust, bindings and usage those of now. The delegator is shown
+        every check, the delegate the one that decided.
+        """
+        info.context.reading()
+        question = _question(input)
+        found = await info.context.read(case, info.context.caller, question)
+        judges = info.context.gateway.judges
+        return Decision(row=await judges.aside(info.context.tenant_id, partial(explain, found)))
+
+    @field
     async def upstreams(self, info: Info) -> list[Upstream]:
         """The services of your tenant, oldest first."""
         rows = await info.context.read(list_upstreams, info.context.reading())
@@ -126,21 +163,21 @@ class Query:
         """The delegations of your tenant, oldest first."""
         tenant_id, wanted = info.context.reading().tenant_id, _wanted(direction, filter)
         page = DELEGATIONS.page(first=first, after=after, last=last, before=before)
-        now = await info.context.now()
-        rows = await info.context.read(
+        listed = await info.context.read(
             lists.page,
             tenant_id,
             wanted,
-            now,
             limit=page.limit + 1,
             after=maybe_id(DelegationId, page.after),
             before=maybe_id(DelegationId, page.before),
             backward=page.backward,
         )
-        shown = DELEGATIONS.slice(rows, page, id_of)
+        info.context.know(terms_in_force, listed.terms)
+        info.context.know_now(listed.now)
+        shown = DELEGATIONS.slice(listed.rows, page, id_of)
         return CountedConnection(
             page=connection(DELEGATIONS, shown, id_of, lambda row: Delegation(row=row)),
-            count=lambda: info.context.read(lists.count, tenant_id, wanted, now),
+            count=lambda: info.context.read(lists.count, tenant_id, wanted, listed.now),
         )
 
     @field
@@ -218,6 +255,36 @@ def _wanted(direction: Direction, filter: DelegationFilter | None) -> lists.Filt
         scope=asked.scope,
         expires_before=asked.expires_before,
     )
+
+
+def _question(input: ExplainDispatchInput) -> Question:
+    asked = requested(input)
+    if isinstance(asked, Refusal):
+        raise BadInput(f"input.{asked.message}")
+    return Question(
+        delegation_id=as_id(DelegationId, input.delegation_id),
+        agent_id=maybe_id(AgentId, input.agent_id),
+        scope=input.scope,
+        action_id=maybe_id(ActionId, input.action_id),
+        path_parameters=asked.path_parameters,
+        query=asked.query,
+        content_type=dict(asked.headers).get("content-type"),
+        address=_address(input.source_ip),
+        at=input.at,
+        body=asked.body,
+    )
+
+
+def _address(text: str | None) -> IPAddress | None:
+    if text is None:
+        return None
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise BadInput(
+            f"input.sourceIp {texts.shown(text)!r} is no address: give one such as 203.0.113.7"
+        ) from None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 def _entries(asked: AuditFilter) -> ledger.Wanted:

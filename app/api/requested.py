@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import orjson
 
-from app.api.inputs import DispatchActionInput
+from app.api.inputs import DispatchActionInput, ExplainDispatchInput
 from app.rules.errors import Code, Refusal
 from app.rules.paths import LONGEST
 from app.rules.texts import shown
@@ -22,7 +22,7 @@ class Requested:
     body: bytes = field(repr=False)
 
 
-def requested(input: DispatchActionInput) -> Requested | Refusal:
+def requested(input: DispatchActionInput | ExplainDispatchInput) -> Requested | Refusal:
     """The request that an input asks for, or what is wrong with it."""
     parameters = _parameters(input.path_parameters)
     if isinstance(parameters, Refusal):

@@ -38,7 +38,10 @@ from app.api.context import MOST_ANSWERED
 from app.api.scalars import LARGEST_JSON
 from app.inventory.agents import MOST_TAGS
 from app.rules import scopes
-from app.rules.terms import LARGEST_METADATA, MOST_NETWORKS
+from app.rules.content.condition_lexemes import LONGEST as LONGEST_CONDITION
+from app.rules.content.patterns import LONGEST_PATTERN, MOST_PATTERNS
+from app.rules.content.schemas import LARGEST_SCHEMA
+from app.rules.limits import LARGEST_METADATA, MOST_NETWORKS
 from app.rules.texts import LONGEST_NAME, LONGEST_TEXT
 
 #: What a page or list counts as where nobody says how long it is: a connection's default page.
@@ -61,6 +64,9 @@ _WEIGHTS = {
     "details": 16 * 1024,  # a reason and a few lists
     "tags": MOST_TAGS * LONGEST_NAME * _PER_CHARACTER,
     "scopes": scopes.MOST * scopes.LONGEST,
+    "requestSchema": LARGEST_SCHEMA,
+    "condition": LONGEST_CONDITION,
+    "denyPatterns": MOST_PATTERNS * LONGEST_PATTERN * _PER_CHARACTER,
     "ipAllowlist": MOST_NETWORKS * 46,
     "description": LONGEST_TEXT * _PER_CHARACTER,
     "endReason": LONGEST_TEXT * _PER_CHARACTER,
@@ -195,6 +201,8 @@ class Measure:
         return max(asked, default=PAGE)
 
     def _searches(self, node: FieldNode) -> bool:
+        if node.name.value == "usageHistory":  # which has an index for it
+            return False
         given = self._names(node.arguments or ())
         for one in node.arguments or ():
             if one.name.value == "filter":

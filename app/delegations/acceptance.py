@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, or_, select
 
-from app.delegations.bindings import Issued, bind, issue
+from app.delegations.bindings import Issued, bind, issue, lock_own_agent
 from app.delegations.facts import to_both, to_one
 from app.delegations.read import status_at
 from app.identity.callers import Caller
@@ -16,8 +16,8 @@ from app.rules.lifecycle import Move, Party, Status, step
 from app.rules.permissions import Permission
 from app.rules.texts import LONGEST_TEXT, refuse_text
 from app.store.engine import Tx
-from app.store.keys import Minted
-from app.store.tables import Agent, Delegation, TermsVersion
+from app.store.keys import Keys
+from app.store.tables import Delegation, TermsVersion
 
 #: The one way in which acceptance fails (promise 5).
 NOT_ACCEPTABLE = Refusal(
@@ -56,7 +56,7 @@ def accept(
     caller: Caller,
     ref: OfferRef,
     agent_id: AgentId,
-    minted: Minted,
+    keys: Keys,
     *,
     acknowledged: bool,
     expected_hash: str | None,
@@ -76,15 +76,14 @@ def accept(
         message = "termsHash is not the hash of the offered terms: read them again before you accept"
         return Refusal(Code.TERMS_CHANGED, message, ("termsHash",))
     delegation.accept_key = accept_key
-    return _accept(tx, caller, delegation, terms, agent_id, minted, now)
+    return _accept(tx, caller, delegation, terms, agent_id, keys, now)
 
 
 def _refuse_acceptance(tx: Tx, caller: Caller, agent_id: AgentId, acknowledged: bool) -> Refusal | None:
     if not acknowledged:
         message = "acknowledgeConstraints must be true: accepting means agreeing to the constraints"
         return Refusal(Code.ACKNOWLEDGEMENT_REQUIRED, message, ("acknowledgeConstraints",))
-    mine = select(Agent.id).where(Agent.id == agent_id, Agent.tenant_id == caller.tenant_id)
-    if tx.scalars(mine).one_or_none() is None:
+    if not lock_own_agent(tx, caller, agent_id):
         message = "acceptingAgentId names no agent of your tenant"
         return Refusal(Code.NOT_FOUND, message, ("acceptingAgentId",))
     return None
@@ -96,12 +95,12 @@ def _accept(
     delegation: Delegation,
     terms: TermsVersion,
     agent_id: AgentId,
-    minted: Minted,
+    keys: Keys,
     now: Instant,
 ) -> Accepted:
     delegation.status, delegation.accepted_at = _stepped(delegation, Move.ACCEPT), now
     binding = bind(tx, delegation, agent_id, now)
-    issued = issue(tx, delegation, binding, minted, now)
+    issued = issue(tx, delegation, binding, keys, now)
     append(
         tx,
         [

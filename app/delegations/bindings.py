@@ -15,8 +15,9 @@ from app.rules.instants import rfc3339
 from app.rules.lifecycle import Party, Status
 from app.rules.permissions import Permission
 from app.rules.texts import LONGEST_TEXT, refuse_text
+from app.rules.tokens import TokenKind
 from app.store.engine import Tx
-from app.store.keys import Minted, new_id
+from app.store.keys import Keys, Minted, new_id
 from app.store.tables import Agent, Binding, Delegation, ScopedToken
 
 TOKEN_LIVES = 30 * DAY
@@ -44,18 +45,19 @@ class Issued:
 
 
 def create_binding(
-    tx: Tx, caller: Caller, delegation_id: DelegationId, agent_id: AgentId, minted: Minted
+    tx: Tx, caller: Caller, delegation_id: DelegationId, agent_id: AgentId, keys: Keys
 ) -> Issued | Refusal:
     """Binds one more agent of the delegate to an ACTIVE delegation."""
     caller.require(Permission.BIND)
+    mine = lock_own_agent(tx, caller, agent_id)
     delegation = find_locked(tx, caller.tenant_id, delegation_id)
     if delegation is None:
         return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
-    if refusal := _refuse_binding(tx, caller, delegation, agent_id):
+    if refusal := _refuse_binding(tx, caller, delegation, mine=mine):
         return refusal
     now = tx.now()
     binding = bind(tx, delegation, agent_id, now)
-    issued = issue(tx, delegation, binding, minted, now)
+    issued = issue(tx, delegation, binding, keys, now)
     append(
         tx,
         [
@@ -66,14 +68,21 @@ def create_binding(
     return issued
 
 
-def _refuse_binding(tx: Tx, caller: Caller, delegation: Delegation, agent_id: AgentId) -> Refusal | None:
+def lock_own_agent(tx: Tx, caller: Caller, agent_id: AgentId) -> bool:
+    """Whether the caller's tenant has this agent, of which nobody reports trust before it is bound. Before delegations
+    in the order of locks.
+    """
+    mine = select(Agent.id).where(Agent.id == agent_id, Agent.tenant_id == caller.tenant_id)
+    return tx.scalars(mine.with_for_update(read=True, key_share=True)).one_or_none() is not None
+
+
+def _refuse_binding(tx: Tx, caller: Caller, delegation: Delegation, *, mine: bool) -> Refusal | None:
     if delegation.delegate_id != caller.tenant_id:
         message = "delegationId: only the delegate binds agents to a delegation"
         return Refusal(Code.WRONG_STATE, message, ("delegationId",))
     if refusal := _refuse_inactive(tx, delegation, ("delegationId",)):
         return refusal
-    mine = select(Agent.id).where(Agent.id == agent_id, Agent.tenant_id == caller.tenant_id)
-    if tx.scalars(mine).one_or_none() is None:
+    if not mine:
         return Refusal(Code.NOT_FOUND, "agentId names no agent of your tenant", ("agentId",))
     count = select(func.count()).where(Binding.delegation_id == delegation.id, Binding.revoked_at.is_(None))
     if (tx.scalar(count) or 0) >= MOST_BINDINGS:
@@ -81,9 +90,7 @@ def _refuse_binding(tx: Tx, caller: Caller, delegation: Delegation, agent_id: Ag
     return None
 
 
-def rotate_token(
-    tx: Tx, caller: Caller, binding_id: BindingId, overlap: int, minted: Minted
-) -> Issued | Refusal:
+def rotate_token(tx: Tx, caller: Caller, binding_id: BindingId, overlap: int, keys: Keys) -> Issued | Refusal:
     """A new token for a binding; the old ones open nothing more after `overlap` seconds."""
     caller.require(Permission.BIND)
     if not 0 <= overlap <= LONGEST_OVERLAP:
@@ -109,7 +116,7 @@ def rotate_token(
             token.expires_at, token.rotated_at
         )  # so its delegate sees, in an overlap, when it ends
     tx.facts.ended.update([delegation.id] if overlap == 0 else [])
-    issued = issue(tx, delegation, binding, minted, now)
+    issued = issue(tx, delegation, binding, keys, now)
     details = {**issued.details(), "overlapSeconds": overlap}
     append(
         tx,
@@ -150,8 +157,9 @@ def bind(tx: Tx, delegation: Delegation, agent_id: AgentId, now: Instant) -> Bin
     return binding
 
 
-def issue(tx: Tx, delegation: Delegation, binding: Binding, minted: Minted, now: Instant) -> Issued:
-    """The row of a new token: 30 days at most, and never past its delegation."""
+def issue(tx: Tx, delegation: Delegation, binding: Binding, keys: Keys, now: Instant) -> Issued:
+    """A new token: 30 days at most, and never past its delegation; its prefix says where it leads."""
+    minted = keys.mint(TokenKind.TEST if delegation.environment == "SANDBOX" else TokenKind.LIVE)
     token = ScopedToken(
         id=TokenId(new_id("tok")),
         binding_id=binding.id,

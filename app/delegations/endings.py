@@ -99,7 +99,7 @@ def sweep(tx: Tx) -> int:
         or_(
             (Delegation.status == Status.PENDING) & (Delegation.offer_expires_at <= now),
             (Delegation.status == Status.PENDING) & (Delegation.expires_at <= now),
-            (Delegation.status == Status.ACTIVE) & (Delegation.expires_at <= now),
+            Delegation.status.in_((Status.ACTIVE, Status.SUSPENDED)) & (Delegation.expires_at <= now),
         )
     )
     ids = list(tx.scalars(due.limit(_SWEEP)))

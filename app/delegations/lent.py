@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, or_, select, tuple_
 
-from app.delegations.read import holds, party_to, status_at, visible_to
-from app.rules.ids import ActionId, AgentId, DelegationId, TenantId
-from app.rules.lifecycle import ENDED
+from app.delegations.read import holds, in_force, party_to, status_at, visible_to
+from app.rules.ids import ActionId, AgentId, DelegationId, Instant, TenantId
+from app.rules.lifecycle import ENDED, Status
 from app.store.engine import Tx
 from app.store.tables import Action, Agent, Binding, Delegation, TermsVersion, Upstream
 
@@ -36,7 +36,7 @@ def lent_scopes(tx: Tx, asking: TenantId, ids: Sequence[AgentId]) -> dict[AgentI
     """Which scopes of each agent are lent to the asking tenant by delegations that have not ended."""
     rows = (
         select(Delegation, TermsVersion.scopes)
-        .join(TermsVersion, _in_force())
+        .join(TermsVersion, in_force())
         .where(Delegation.agent_id.in_(ids), Delegation.delegate_id == asking, visible_to(asking))
         .where(Delegation.status.not_in(ENDED))
     )
@@ -48,6 +48,24 @@ def lent_scopes(tx: Tx, asking: TenantId, ids: Sequence[AgentId]) -> dict[AgentI
     return {id: sorted(scopes) for id, scopes in found.items()}
 
 
+def shared_agents(tx: Tx, asking: TenantId, limit: int, after: AgentId | None) -> list[Agent]:
+    """Agents that ACTIVE delegations lend to the asking tenant, after one of them, oldest first."""
+    rows = select(Agent).where(_bindable(asking, tx.now()), Agent.id > (after or ""))
+    return list(tx.scalars(rows.order_by(Agent.id).limit(limit)))
+
+
+def count_shared_agents(tx: Tx, asking: TenantId) -> int:
+    """How many those are."""
+    return tx.scalar(select(func.count()).select_from(Agent).where(_bindable(asking, tx.now()))) or 0
+
+
+def _bindable(asking: TenantId, now: Instant) -> ColumnElement[bool]:
+    lent = select(Delegation.agent_id).where(
+        Delegation.delegate_id == asking, Delegation.status == Status.ACTIVE, Delegation.expires_at > now
+    )
+    return Agent.id.in_(lent)
+
+
 def actions(tx: Tx, asking: TenantId, ids: Sequence[ActionId]) -> dict[ActionId, Named]:
     """Actions of the asking tenant, and those that a delegation allows it now."""
     now = tx.now()
@@ -55,7 +73,7 @@ def actions(tx: Tx, asking: TenantId, ids: Sequence[ActionId]) -> dict[ActionId,
         exists()
         .where(Delegation.delegator_id == Action.tenant_id, Delegation.delegate_id == asking)
         .where(visible_to(asking), Delegation.status.not_in(ENDED), Delegation.expires_at > now)
-        .where(_in_force(), holds(TermsVersion.scopes, Action.scope))
+        .where(in_force(), holds(TermsVersion.scopes, Action.scope))
         .where(Agent.id == Delegation.agent_id, holds(Agent.scopes, Action.scope))
     )
     rows = select(Action, Upstream.name).join(Upstream).where(Action.id.in_(ids))
@@ -83,7 +101,7 @@ def _lent(
 ) -> dict[DelegationId, list[tuple[TenantId, str]]]:
     rows = (
         select(Delegation, TermsVersion.scopes, Agent.scopes)
-        .join(TermsVersion, _in_force())
+        .join(TermsVersion, in_force())
         .join(Agent)
         .where(Delegation.id.in_(ids), party_to(asking))
     )
@@ -93,7 +111,3 @@ def _lent(
         for row, lent, held in tx.execute(rows)
         if status_at(row, now) not in ENDED
     }
-
-
-def _in_force() -> ColumnElement[bool]:
-    return (TermsVersion.delegation_id == Delegation.id) & (TermsVersion.version == Delegation.terms_version)

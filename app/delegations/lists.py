@@ -1,14 +1,15 @@
 """A tenant's delegations, page by page, with their states by the clock."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, case, func, literal, select
 
-from app.delegations.read import terms_hold, visible_to
+from app.delegations.read import in_force, terms_hold, visible_to
 from app.rules.ids import AgentId, DelegationId, Instant, TenantId
 from app.rules.lifecycle import Party, Status
 from app.store.engine import Tx
-from app.store.tables import Delegation
+from app.store.tables import Delegation, TermsVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +24,36 @@ class Filter:
     expires_before: Instant | None = None
 
 
+class Listed(NamedTuple):
+    """A page of delegations with the terms in force of each, and the clock by which they stand as they do."""
+
+    rows: list[Delegation]
+    terms: dict[DelegationId, TermsVersion]
+    now: Instant
+
+
 def page(
     tx: Tx,
     asking: TenantId,
     wanted: Filter,
-    now: Instant,
     *,
     limit: int,
     after: DelegationId | None,
     before: DelegationId | None,
     backward: bool,
-) -> list[Delegation]:
+) -> Listed:
     """At most `limit` of them strictly between the ids, ascending, or descending where `backward`."""
-    rows = select(Delegation).where(*_matching(asking, wanted, now))
+    now = tx.now()
+    rows = (
+        select(Delegation, TermsVersion).join(TermsVersion, in_force()).where(*_matching(asking, wanted, now))
+    )
     if after is not None:
         rows = rows.where(Delegation.id > after)
     if before is not None:
         rows = rows.where(Delegation.id < before)
     order = Delegation.id.desc() if backward else Delegation.id
-    return list(tx.scalars(rows.order_by(order).limit(limit)))
+    found = tx.execute(rows.order_by(order).limit(limit)).all()
+    return Listed([row for row, _ in found], {row.id: terms for row, terms in found}, now)
 
 
 def count(tx: Tx, asking: TenantId, wanted: Filter, now: Instant) -> int:

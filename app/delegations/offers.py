@@ -3,30 +3,25 @@
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from sqlalchemy import func, or_, select
 
 from app.delegations.facts import to_both
+from app.delegations.terms import terms_row
 from app.identity.callers import Caller
-from app.identity.tenants import PLANS, lock_tenant
+from app.identity.plans import Plans
+from app.identity.tenants import lock_tenant
 from app.inventory.agents import find_agent
 from app.ledger.append import append
+from app.rules.amendments import Agreed
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
 from app.rules.ids import DAY, AgentId, DelegationId, Instant, TenantId
 from app.rules.instants import rfc3339
 from app.rules.lifecycle import Status
+from app.rules.limits import OFFER_LIVES, refuse, refuse_metadata, refuse_offer_expiry
 from app.rules.permissions import Permission
 from app.rules.scopes import lendable, normal
-from app.rules.terms import (
-    LARGEST_METADATA,
-    OFFER_LIVES,
-    Constraints,
-    refuse,
-    refuse_offer_expiry,
-    stored,
-    terms_hash,
-)
+from app.rules.terms import Constraints
 from app.store.engine import Tx
 from app.store.keys import Minted, new_id
 from app.store.tables import Delegation, Tenant, TermsVersion
@@ -49,7 +44,9 @@ class OfferDraft:
     metadata: Any
 
 
-def offer(tx: Tx, caller: Caller, draft: OfferDraft, minted: Minted | None) -> Delegation | Refusal:
+def offer(
+    tx: Tx, caller: Caller, draft: OfferDraft, minted: Minted | None, plans: Plans
+) -> Delegation | Refusal:
     """Offers one agent to one tenant. `minted` is the offer token's, None where the offer is ADDRESSED."""
     caller.require(Permission.OFFER)
     tenant = lock_tenant(tx, caller.tenant_id)
@@ -59,7 +56,7 @@ def offer(tx: Tx, caller: Caller, draft: OfferDraft, minted: Minted | None) -> D
         offer_expires_at = Instant(min(now + OFFER_LIVES, draft.constraints.expires_at))
     if refusal := _refuse_draft(draft, offer_expires_at, now) or _refuse_parties(tx, caller, draft):
         return refusal
-    if refusal := _refuse_count(tx, tenant, draft, now):
+    if refusal := _refuse_count(tx, tenant, draft, plans, now):
         return refusal
     delegation = Delegation(
         id=DelegationId(new_id("dlg")),
@@ -77,23 +74,12 @@ def offer(tx: Tx, caller: Caller, draft: OfferDraft, minted: Minted | None) -> D
     )
     tx.add(delegation)
     tx.flush()
-    terms = _first_terms(delegation, draft, now)
+    agreed = Agreed(normal(draft.scopes), draft.constraints, draft.metadata)
+    terms = terms_row(delegation.id, 1, agreed, now)
+    terms.in_force_at = now
     tx.add(terms)
     append(tx, [to_both(Event.OFFERED, delegation, caller, now, _offered(delegation, terms))])
     return delegation
-
-
-def _first_terms(delegation: Delegation, draft: OfferDraft, now: Instant) -> TermsVersion:
-    scopes = normal(draft.scopes)
-    return TermsVersion(
-        delegation_id=delegation.id,
-        version=1,
-        scopes=scopes,
-        constraints=stored(draft.constraints),
-        metadata_=draft.metadata,
-        hash=terms_hash(1, scopes, draft.constraints, draft.metadata),
-        created_at=now,
-    )
 
 
 def _offered(delegation: Delegation, terms: TermsVersion) -> dict[str, object]:
@@ -108,14 +94,11 @@ def _offered(delegation: Delegation, terms: TermsVersion) -> dict[str, object]:
 
 
 def _refuse_draft(draft: OfferDraft, offer_expires_at: Instant, now: Instant) -> Refusal | None:
-    if draft.environment != "LIVE":
-        message = f"environment {draft.environment} is not supported yet: offer LIVE"
-        return Refusal(Code.NOT_SUPPORTED, message, ("environment",))
-    if refusal := refuse(draft.constraints, now) or refuse_offer_expiry(offer_expires_at, now):
-        return refusal
-    if len(orjson.dumps(draft.metadata)) > LARGEST_METADATA:
-        return Refusal(Code.INVALID, f"metadata is over {LARGEST_METADATA} bytes as JSON", ("metadata",))
-    return None
+    return (
+        refuse(draft.constraints, now)
+        or refuse_offer_expiry(offer_expires_at, now)
+        or refuse_metadata(draft.metadata)
+    )
 
 
 def _refuse_parties(tx: Tx, caller: Caller, draft: OfferDraft) -> Refusal | None:
@@ -130,8 +113,8 @@ def _refuse_parties(tx: Tx, caller: Caller, draft: OfferDraft) -> Refusal | None
     return lendable(draft.scopes, agent.scopes)
 
 
-def _refuse_count(tx: Tx, tenant: Tenant, draft: OfferDraft, now: Instant) -> Refusal | None:
-    most = PLANS[tenant.plan]
+def _refuse_count(tx: Tx, tenant: Tenant, draft: OfferDraft, plans: Plans, now: Instant) -> Refusal | None:
+    most = plans.get(tenant.plan, 0)
     if outgoing(tx, tenant.id, now) >= most:
         message = (
             f"your plan {tenant.plan} allows {most} outgoing delegations: end one, or wait for one to end"

@@ -5,7 +5,8 @@ from typing import TypeVar
 
 from sqlalchemy import Select, func, select
 
-from app.delegations.read import party_to, visible_to
+from app.delegations.read import agreed, in_force, party_to, visible_to
+from app.delegations.standing import standings
 from app.rules.ids import BindingId, DelegationId, TenantId, TokenId
 from app.store.each import of_each
 from app.store.engine import Tx
@@ -19,16 +20,22 @@ TOKENS_SHOWN = 20  # of one binding: a rotation every day makes hundreds
 
 def terms_in_force(tx: Tx, asking: TenantId, ids: Sequence[DelegationId]) -> dict[DelegationId, TermsVersion]:
     """The terms of each delegation."""
+    rows = select(TermsVersion).join(Delegation, in_force()).where(Delegation.id.in_(ids), party_to(asking))
+    return {row.delegation_id: row for row in tx.scalars(rows)}
+
+
+def terms_proposed(tx: Tx, asking: TenantId, ids: Sequence[DelegationId]) -> dict[DelegationId, TermsVersion]:
+    """The terms of each delegation that wait for its delegate."""
     rows = select(TermsVersion).join(Delegation).where(Delegation.id.in_(ids), party_to(asking))
-    current = rows.where(TermsVersion.version == Delegation.terms_version)
-    return {row.delegation_id: row for row in tx.scalars(current)}
+    above = rows.where(TermsVersion.version > Delegation.terms_version)
+    return {row.delegation_id: row for row in tx.scalars(above)}
 
 
 def terms_history(
     tx: Tx, asking: TenantId, ids: Sequence[DelegationId]
 ) -> dict[DelegationId, list[TermsVersion]]:
-    """Every version of each delegation's terms, oldest first."""
-    rows = select(TermsVersion).join(Delegation).where(Delegation.id.in_(ids), party_to(asking))
+    """Every version of each delegation's terms that has been in force, oldest first."""
+    rows = select(TermsVersion).join(Delegation, agreed()).where(Delegation.id.in_(ids), party_to(asking))
     every = tx.scalars(rows.order_by(TermsVersion.version))
     return _grouped(ids, ((row.delegation_id, row) for row in every))
 
@@ -37,6 +44,12 @@ def bindings(tx: Tx, asking: TenantId, ids: Sequence[BindingId]) -> dict[Binding
     """Bindings of delegations that the asking tenant can see."""
     rows = select(Binding).join(Delegation).where(Binding.id.in_(ids), visible_to(asking))
     return {row.id: row for row in tx.scalars(rows)}
+
+
+def trusted(tx: Tx, asking: TenantId, ids: Sequence[BindingId]) -> dict[BindingId, bool]:
+    """Whether the acting agent of each binding has the trust that the terms require."""
+    stands = standings(tx, Binding.id.in_(ids), visible_to(asking)).values()
+    return {each.binding.id: each.evidence.terms.trusts(each.evidence.trust_score) for each in stands}
 
 
 def bindings_of(

@@ -47,11 +47,24 @@ def holds(scopes: SQLColumnExpression[Any], scope: SQLColumnExpression[str]) -> 
 
 def terms_hold(scope: SQLColumnExpression[str]) -> ColumnElement[bool]:
     """Whether the terms in force of a delegation have this scope."""
-    in_force = (
-        TermsVersion.delegation_id == Delegation.id,
-        TermsVersion.version == Delegation.terms_version,
-    )
-    return exists().where(*in_force, holds(TermsVersion.scopes, scope)).correlate_except(TermsVersion)
+    return exists().where(in_force(), holds(TermsVersion.scopes, scope)).correlate_except(TermsVersion)
+
+
+def in_force() -> ColumnElement[bool]:
+    """Which version of a delegation's terms."""
+    return and_(TermsVersion.delegation_id == Delegation.id, TermsVersion.version == Delegation.terms_version)
+
+
+def agreed() -> ColumnElement[bool]:
+    """Which versions of a delegation's terms are, or were, in force."""
+    return and_(TermsVersion.delegation_id == Delegation.id, TermsVersion.version <= Delegation.terms_version)
+
+
+def in_force_since(terms: TermsVersion) -> Instant:
+    """From when terms that were agreed on were in force; a release before proposals said no more than when they were
+    made.
+    """
+    return terms.in_force_at or terms.created_at
 
 
 def delegations(tx: Tx, asking: TenantId, ids: Sequence[DelegationId]) -> dict[DelegationId, Delegation]:

@@ -23,7 +23,7 @@ from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action
 from app.inventory.agents import AgentDraft, register_agent
-from app.inventory.upstreams import Credential, register_upstream, update_upstream
+from app.inventory.upstreams import Credential, UpstreamChanges, register_upstream, update_upstream
 from app.rules.errors import Refusal
 from app.rules.ids import DAY, Instant
 from app.rules.instants import rfc3339
@@ -104,8 +104,8 @@ async def _set_up(gateway: Gateway, port: int) -> _Demo:
 
 
 def _create(tx: Tx, gateway: Gateway, acme_key: Minted, globex_key: Minted, port: int) -> _Demo:
-    acme = _tenant(tx, "acme", "Acme", acme_key)
-    globex = _tenant(tx, "globex", "Globex", globex_key)
+    acme = _tenant(tx, gateway, "acme", "Acme", acme_key)
+    globex = _tenant(tx, gateway, "globex", "Globex", globex_key)
     lent = AgentDraft("receipts", "Keeps Acme's receipts", [scope for scope, _, _ in _ACTIONS], None, [])
     acting = AgentDraft("bookkeeper", "Does Globex's books", [], None, [])
     _upstream(tx, gateway, acme, port)
@@ -119,8 +119,8 @@ def _create(tx: Tx, gateway: Gateway, acme_key: Minted, globex_key: Minted, port
     )
 
 
-def _tenant(tx: Tx, slug: str, name: str, key: Minted) -> Caller:
-    created = create_tenant(tx, slug, name, "standard", key)
+def _tenant(tx: Tx, gateway: Gateway, slug: str, name: str, key: Minted) -> Caller:
+    created = create_tenant(tx, slug, name, "standard", key, gateway.plans)
     if isinstance(created, Refusal):
         raise SettingsError(
             f"--demo: {created.message}; demo.json, which held its keys, is gone: use another folder"
@@ -183,8 +183,7 @@ def _moved(tx: Tx, gateway: Gateway, key_hash: str, port: int) -> None:
             gateway.keys,
             gateway.settings.egress_allow,
             upstream.id,
-            base_url=f"http://127.0.0.1:{port}",
-            credential=Credential("Authorization", f"Bearer {SECRET}"),
+            UpstreamChanges(f"http://127.0.0.1:{port}", Credential("Authorization", f"Bearer {SECRET}")),
         )
     )
 

@@ -41,7 +41,7 @@ def find_caller(tx: Tx, key_hash: str) -> Caller | None:
 
 def recheck(tx: Tx, caller: Caller) -> Caller:
     """The caller as they stand now. Raises Unauthenticated where their key has ended."""
-    found = _caller(tx, tx.get(ApiKey, caller.key_id, populate_existing=True))
+    found = _caller(tx, tx.first_seen(select(ApiKey).where(ApiKey.id == caller.key_id)))
     if found is None:
         raise Unauthenticated("your API key has been revoked or has expired: ask an owner for a new one")
     return found

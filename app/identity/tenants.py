@@ -4,6 +4,7 @@ import re
 
 from sqlalchemy import select
 
+from app.identity.plans import Plans
 from app.rules.errors import Code, Refusal
 from app.rules.ids import ApiKeyId, TenantId
 from app.rules.permissions import Role
@@ -12,14 +13,14 @@ from app.store.engine import Tx
 from app.store.keys import Minted, new_id
 from app.store.tables import ApiKey, LedgerHead, Tenant
 
-PLANS = {"standard": 1_000}  # plan -> most delegations offered and not ended
-
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def create_tenant(tx: Tx, slug: str, name: str, plan: str, owner_key: Minted) -> Tenant | Refusal:
+def create_tenant(
+    tx: Tx, slug: str, name: str, plan: str, owner_key: Minted, plans: Plans
+) -> Tenant | Refusal:
     """A tenant, its ledger, and an owner's key."""
-    if refusal := _refuse(tx, slug, name, plan):
+    if refusal := _refuse(tx, slug, name, plan, plans):
         return refusal
     now = tx.now()
     tenant = Tenant(
@@ -43,12 +44,12 @@ def create_tenant(tx: Tx, slug: str, name: str, plan: str, owner_key: Minted) ->
     return tenant
 
 
-def _refuse(tx: Tx, slug: str, name: str, plan: str) -> Refusal | None:
+def _refuse(tx: Tx, slug: str, name: str, plan: str, plans: Plans) -> Refusal | None:
     if not _SLUG.fullmatch(slug):
         message = f"slug {slug!r}: give 1 to 63 lower-case letters, digits and inner hyphens, as in acme-corp"
         return Refusal(Code.INVALID, message, ("slug",))
-    if plan not in PLANS:
-        return Refusal(Code.INVALID, f"plan {plan!r}: give one of {', '.join(PLANS)}", ("plan",))
+    if plan not in plans:
+        return Refusal(Code.INVALID, f"plan {plan!r}: give one of {', '.join(plans)}", ("plan",))
     if tx.scalars(select(Tenant.id).where(Tenant.slug == slug)).first():
         return Refusal(Code.TAKEN, f"slug {slug!r} is taken: choose another", ("slug",))
     return refuse_text("name", name)

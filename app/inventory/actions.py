@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+import orjson
 from sqlalchemy import func, select
 
 from app.identity.callers import Caller
@@ -9,6 +10,7 @@ from app.inventory.upstreams import find_upstream, raise_routes
 from app.ledger.append import append, own
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
+from app.rules.guards import refuse_schema
 from app.rules.ids import ActionId, UpstreamId
 from app.rules.permissions import Permission
 from app.rules.routes import METHODS, Route, Unroutable, clash, parse_template
@@ -32,6 +34,7 @@ def define_action(
     cost_units: int,
     response_mode: str,
     idempotent: bool,
+    request_schema: object = None,
 ) -> Action | Refusal:
     """A new action of an upstream of the caller's tenant."""
     caller.require(Permission.UPSTREAMS)
@@ -40,6 +43,8 @@ def define_action(
     if upstream is None:
         return Refusal(Code.NOT_FOUND, "upstreamId names no upstream of your tenant", ("upstreamId",))
     if refusal := _refuse(scope, method, cost_units, response_mode):
+        return refusal
+    if request_schema is not None and (refusal := refuse_schema(request_schema)):
         return refusal
     assert method is not None
     if refusal := _refuse_path(tx, upstream, method, path):
@@ -55,6 +60,7 @@ def define_action(
         cost_units=cost_units,
         response_mode=response_mode,
         idempotent=idempotent,
+        request_schema=request_schema,
         created_at=tx.now(),
     )
     tx.add(action)
@@ -64,6 +70,8 @@ def define_action(
         "scope": scope,
         "method": method,
         "path": path,
+        "costUnits": cost_units,
+        "hasRequestSchema": request_schema is not None,
     }
     append(tx, [own(Event.ACTION_DEFINED, caller.tenant_id, caller.subject, action.created_at, **details)])
     return action
@@ -114,17 +122,21 @@ def _refuse_path(tx: Tx, upstream: Upstream, method: str, path: str | None) -> R
     mine = Action.tenant_id == upstream.tenant_id
     if (tx.scalar(select(func.count()).select_from(Action).where(mine)) or 0) >= MOST_ACTIONS:
         return Refusal(Code.LIMIT_REACHED, f"your tenant has {MOST_ACTIONS} actions: that is the most")
-    return clash(segments, [route(action, upstream.name) for action in actions_of(tx, [upstream.id])], method)
+    return clash(segments, [route(action, upstream) for action in actions_of(tx, [upstream.id])], method)
 
 
-def route(action: Action, upstream_name: str) -> Route:
+def route(action: Action, upstream: Upstream) -> Route:
     """An action as the proxy matches it."""
+    schema = action.request_schema
     return Route(
         action_id=action.id,
-        upstream_name=upstream_name,
+        upstream_name=upstream.name,
         scope=action.scope,
         method=action.method,
         template=action.path,
         segments=parse_template(action.path),
         idempotent=action.idempotent,
+        cost_units=action.cost_units,
+        schema=None if schema is None else orjson.dumps(schema, option=orjson.OPT_SORT_KEYS).decode(),
+        has_sandbox=upstream.sandbox_base_url is not None,
     )

@@ -54,6 +54,17 @@ class Credential:
     value: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamChanges:
+    """What is to change; None leaves as it is, and an empty address takes a sandbox or a guardrail away."""
+
+    base_url: str | None = None
+    credential: Credential | None = None
+    sandbox_base_url: str | None = None
+    sandbox_credential: Credential | None = None
+    guardrail_url: str | None = None
+
+
 def register_upstream(
     tx: Tx,
     caller: Caller,
@@ -63,14 +74,16 @@ def register_upstream(
     name: str,
     kind: str,
     base_url: str,
-    credential: Credential | None,
+    credential: Credential | None = None,
+    sandbox_base_url: str | None = None,
+    sandbox_credential: Credential | None = None,
+    guardrail_url: str | None = None,
 ) -> Upstream | Refusal:
     """A new service of the caller's tenant. `allow` are the private networks that it may be in."""
     caller.require(Permission.UPSTREAMS)
     lock_tenant(tx, caller.tenant_id)
-    if refusal := _refuse_name(tx, caller, name) or _refuse_kind(kind) or refuse_base_url(base_url, allow):
-        return refusal
-    if credential and (refusal := _refuse_credential(credential)):
+    asked = UpstreamChanges(base_url, credential, sandbox_base_url, sandbox_credential, guardrail_url)
+    if refusal := _refuse_name(tx, caller, name) or _refuse_kind(kind) or _refuse(asked, allow):
         return refusal
     now = tx.now()
     upstream = Upstream(
@@ -81,16 +94,11 @@ def register_upstream(
         base_url=base_url.rstrip("/"),
         created_at=now,
     )
-    _set_credential(upstream, keys, credential)
+    if refusal := _change(upstream, asked, keys):
+        return refusal
     tx.add(upstream)
     raise_routes(tx, caller.tenant_id)
-    details = {
-        "upstreamId": upstream.id,
-        "name": name,
-        "baseUrl": base_url,
-        "hasCredential": credential is not None,
-    }
-    append(tx, [own(Event.UPSTREAM_REGISTERED, caller.tenant_id, caller.subject, now, **details)])
+    append(tx, [own(Event.UPSTREAM_REGISTERED, caller.tenant_id, caller.subject, now, **_told(upstream))])
     return upstream
 
 
@@ -100,33 +108,23 @@ def update_upstream(
     keys: Keys,
     allow: Sequence[Network],
     upstream_id: UpstreamId,
-    *,
-    base_url: str | None,
-    credential: Credential | None,
+    asked: UpstreamChanges,
 ) -> Upstream | Refusal:
-    """Moves an upstream or replaces its credential. Another origin drops the stored one unless a new one comes along."""
+    """Moves an upstream or replaces its credentials. Another origin drops the credential that was stored for the one
+    before, unless a new one comes along.
+    """
     caller.require(Permission.UPSTREAMS)
     raise_routes(tx, caller.tenant_id)
     upstream = find_upstream(tx, caller, upstream_id)
     if upstream is None:
         return Refusal(Code.NOT_FOUND, "upstreamId names no upstream of your tenant", ("upstreamId",))
-    if base_url is not None and (refusal := refuse_base_url(base_url, allow)):
+    if refusal := _refuse(asked, allow) or _change(upstream, asked, keys):
+        tx.expire(upstream)
         return refusal
-    if credential and (refusal := _refuse_credential(credential)):
-        return refusal
-    if base_url is not None:
-        moved = URL(base_url).origin() != URL(upstream.base_url).origin()
-        upstream.base_url = base_url.rstrip("/")
-        if moved:
-            _set_credential(upstream, keys, None)
-    if credential:
-        _set_credential(upstream, keys, credential)
     details = {
-        "upstreamId": upstream.id,
-        "name": upstream.name,
-        "baseUrl": upstream.base_url,
-        "credentialReplaced": credential is not None,
-        "hasCredential": upstream.sealed_credential is not None,
+        **_told(upstream),
+        "credentialReplaced": asked.credential is not None,
+        "sandboxCredentialReplaced": asked.sandbox_credential is not None,
     }
     append(tx, [own(Event.UPSTREAM_UPDATED, caller.tenant_id, caller.subject, tx.now(), **details)])
     return upstream
@@ -151,10 +149,73 @@ def list_upstreams(tx: Tx, caller: Caller) -> list[Upstream]:
     )
 
 
-def refuse_base_url(base_url: str, allow: Sequence[Network]) -> Refusal | None:
-    """Refuses an address that the gateway must not or cannot call."""
-    reason = origin_refusal(base_url, allow)
-    return Refusal(Code.INVALID, f"baseUrl {reason}", ("baseUrl",)) if reason else None
+def sandbox_of(upstream_id: str) -> str:
+    """What the sandbox's credential is sealed for: it does not open as the live one, nor the other way round."""
+    return f"{upstream_id}/sandbox"
+
+
+def _refuse(asked: UpstreamChanges, allow: Sequence[Network]) -> Refusal | None:
+    """Refuses addresses that the gateway must not or cannot call, and what is no credential."""
+    addresses = {
+        "sandboxBaseUrl": asked.sandbox_base_url or None,
+        "guardrailUrl": asked.guardrail_url or None,
+    }
+    for name, url in {"baseUrl": asked.base_url, **addresses}.items():
+        if url is not None and (reason := origin_refusal(url, allow)):
+            return Refusal(Code.INVALID, f"{name} {reason}", (name,))
+    for name, credential in (
+        ("credential", asked.credential),
+        ("sandboxCredential", asked.sandbox_credential),
+    ):
+        if credential and (refusal := _refuse_credential(credential, name)):
+            return refusal
+    return None
+
+
+def _change(upstream: Upstream, asked: UpstreamChanges, keys: Keys) -> Refusal | None:
+    if asked.base_url is not None:
+        if not _same_origin(asked.base_url, upstream.base_url):
+            _set_credential(upstream, keys, None)
+        upstream.base_url = asked.base_url.rstrip("/")
+    if asked.credential:
+        _set_credential(upstream, keys, asked.credential)
+    if asked.sandbox_base_url is not None:
+        if not _same_origin(asked.sandbox_base_url, upstream.sandbox_base_url):
+            _set_sandbox_credential(upstream, keys, None)
+        upstream.sandbox_base_url = asked.sandbox_base_url.rstrip("/") or None
+    if asked.sandbox_credential:
+        _set_sandbox_credential(upstream, keys, asked.sandbox_credential)
+    if asked.guardrail_url is not None:
+        upstream.guardrail_url = asked.guardrail_url or None
+    return _refuse_sandbox(upstream)
+
+
+def _same_origin(one: str, other: str | None) -> bool:
+    return bool(one and other) and URL(one).origin() == URL(other or "").origin()
+
+
+def _refuse_sandbox(upstream: Upstream) -> Refusal | None:
+    if upstream.sandbox_base_url is None:
+        if upstream.sealed_sandbox_credential is None:
+            return None
+        message = "sandboxCredential needs a sandboxBaseUrl: it goes nowhere else"
+        return Refusal(Code.INVALID, message, ("sandboxCredential",))
+    if upstream.sandbox_base_url == upstream.base_url:
+        message = "sandboxBaseUrl is the live address itself: give the sandbox's own"
+        return Refusal(Code.INVALID, message, ("sandboxBaseUrl",))
+    return None
+
+
+def _told(upstream: Upstream) -> dict[str, object]:
+    return {
+        "upstreamId": upstream.id,
+        "name": upstream.name,
+        "baseUrl": upstream.base_url,
+        "hasCredential": upstream.sealed_credential is not None,
+        "sandboxBaseUrl": upstream.sandbox_base_url,
+        "hasSandboxCredential": upstream.sealed_sandbox_credential is not None,
+        "guardrailUrl": upstream.guardrail_url,
+    }
 
 
 def _refuse_name(tx: Tx, caller: Caller, name: str) -> Refusal | None:
@@ -179,20 +240,18 @@ def _refuse_kind(kind: str) -> Refusal | None:
     )
 
 
-def _refuse_credential(credential: Credential) -> Refusal | None:
+def _refuse_credential(credential: Credential, name: str) -> Refusal | None:
     header = credential.header
     if (
         not _HEADER.fullmatch(header)
         or header.lower() in _FRAMING
         or header.lower().startswith("crossgrant-")
     ):
-        message = (
-            f"credential.header {header!r} cannot carry a credential: name a header such as Authorization"
-        )
-        return Refusal(Code.INVALID, message, ("credential", "header"))
+        message = f"{name}.header {header!r} cannot carry a credential: name a header such as Authorization"
+        return Refusal(Code.INVALID, message, (name, "header"))
     if not _VALUE.fullmatch(credential.value):
-        message = "credential.value: give 1 to 8192 visible ASCII characters (spaces inside are fine)"
-        return Refusal(Code.INVALID, message, ("credential", "value"))
+        message = f"{name}.value: give 1 to 8192 visible ASCII characters (spaces inside are fine)"
+        return Refusal(Code.INVALID, message, (name, "value"))
     return None
 
 
@@ -200,4 +259,13 @@ def _set_credential(upstream: Upstream, keys: Keys, credential: Credential | Non
     upstream.credential_header = credential.header if credential else None
     upstream.sealed_credential = (
         keys.seal(credential.value.encode(), upstream.tenant_id, upstream.id) if credential else None
+    )
+
+
+def _set_sandbox_credential(upstream: Upstream, keys: Keys, credential: Credential | None) -> None:
+    upstream.sandbox_credential_header = credential.header if credential else None
+    upstream.sealed_sandbox_credential = (
+        keys.seal(credential.value.encode(), upstream.tenant_id, sandbox_of(upstream.id))
+        if credential
+        else None
     )

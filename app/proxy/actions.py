@@ -73,10 +73,10 @@ def _routes(tx: Tx, delegation: Delegation, ask: ActionAsk) -> list[Route]:
     if ask.scope not in terms.scopes:  # what is not lent is not described either (promise 7)
         return []
     rows = (
-        select(Action, Upstream.name)
+        select(Action, Upstream)
         .join(Upstream)
         .where(Action.tenant_id == delegation.delegator_id, Action.scope == ask.scope)
     )
     if ask.action_id is not None:
         rows = rows.where(Action.id == ask.action_id)
-    return [route(action, name) for action, name in tx.execute(rows.order_by(Action.id))]
+    return [route(action, upstream) for action, upstream in tx.execute(rows.order_by(Action.id))]

@@ -5,12 +5,14 @@ from typing import NamedTuple
 from app.proxy.attempts import Admission, Attempt, ByCaller, CapHit, Go, No, Replay
 from app.proxy.evidence import Prior, Sight, Standing
 from app.proxy.leads import Lead
+from app.proxy.records import exhausted_fact
 from app.proxy.writes import Writes
-from app.rules.admission import CAP_CODES, Admitted, decide
+from app.rules.admission import CAP_CODES, Admitted, Unjudged, decide
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import MINUTE, SECOND
-from app.rules.windows import WindowKind
+from app.rules.windows import WindowKind, counts
+from app.store.hot_writes import NewDispatch
 
 _TOUCH = MINUTE  # how exact a token's lastUsedAt is
 
@@ -24,6 +26,7 @@ class Refusal(NamedTuple):
     code: Code
     scope: str | None
     cap: CapHit | None
+    detail: str | None
 
 
 def admit(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead | None) -> Admission | Refusal:
@@ -54,44 +57,66 @@ def _touch(sight: Sight, writes: Writes, lead: Lead) -> None:
 
 def _again(
     sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: Standing, prior: Prior
-) -> Replay | Refusal | None:
+) -> Replay | Refusal | Unjudged | None:
     # A replay passes admission except caps; None: it is to be performed once more.
     assert attempt.key is not None
     routes = sight.catalogs[standing.delegator_id].routes
     decision = decide(sight.evidence(standing, lead.token_id), attempt.ask, routes, None, sight.now)
+    if isinstance(decision, Unjudged):
+        return decision
     if not isinstance(decision, Admitted):
-        return Refusal(attempt, lead, standing, decision.code, decision.scope, None)
+        return Refusal(attempt, lead, standing, decision.code, decision.scope, None, decision.detail)
     scope = decision.route.scope
     if prior.fingerprint != attempt.key.fingerprint:
-        return Refusal(attempt, lead, standing, Code.IDEMPOTENCY_KEY_REUSED, scope, None)
+        return Refusal(attempt, lead, standing, Code.IDEMPOTENCY_KEY_REUSED, scope, None, None)
     if prior.outcome is Outcome.PENDING:
-        return Refusal(attempt, lead, standing, Code.IDEMPOTENCY_IN_PROGRESS, scope, None)
+        return Refusal(attempt, lead, standing, Code.IDEMPOTENCY_IN_PROGRESS, scope, None, None)
     if prior.outcome is not Outcome.COMPLETED and decision.route.idempotent:
         return None
     _touch(sight, writes, lead)
     return Replay(prior.dispatch_id, standing.delegator_id, prior.outcome, prior.code, prior.answer)
 
 
-def _anew(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: Standing) -> Go | Refusal:
-    routes = sight.catalogs[standing.delegator_id].routes
-    used = {kind: sight.used[lead.delegation_id, kind] for kind in WindowKind}
-    decision = decide(sight.evidence(standing, lead.token_id), attempt.ask, routes, used, sight.now)
+def _anew(
+    sight: Sight, writes: Writes, attempt: Attempt, lead: Lead, standing: Standing
+) -> Go | Refusal | Unjudged:
+    catalog = sight.catalogs[standing.delegator_id]
+    used = {kind: sight.used[lead.delegation_id, kind] for kind, _ in standing.terms.caps}
+    decision = decide(sight.evidence(standing, lead.token_id), attempt.ask, catalog.routes, used, sight.now)
+    if isinstance(decision, Unjudged):
+        return decision
     if not isinstance(decision, Admitted):
-        cap = _cap_hit(sight, standing, decision.code)
-        return Refusal(attempt, lead, standing, decision.code, decision.scope, cap)
+        cap = _cap_hit(sight, writes, standing, decision.code)
+        detail = None if cap else decision.detail
+        return Refusal(attempt, lead, standing, decision.code, decision.scope, cap, detail)
     route = decision.route
     _touch(sight, writes, lead)
-    _reserve(sight, writes, lead)
-    row = writes.dispatch(attempt, standing, lead.token_id, route.scope, None, sight.now)
+    row = writes.dispatch(
+        attempt, standing, lead.token_id, route.scope, None, sight.now, cost_units=route.cost_units
+    )
+    _reserve(sight, writes, standing, row)
     _claim(sight, writes, attempt, lead)
-    destination = sight.catalogs[standing.delegator_id].upstreams[route.upstream_name]
-    return Go(attempt, row, standing.agent_id, route, destination)
+    return Go(attempt, row, standing.agent_id, route, catalog.destination(route, sandbox=standing.sandbox))
 
 
-def _reserve(sight: Sight, writes: Writes, lead: Lead) -> None:
-    writes.reserve(lead.delegation_id, sight.windows, 1)
+def _reserve(sight: Sight, writes: Writes, standing: Standing, row: NewDispatch) -> None:
+    writes.reserve(row)
     for kind in WindowKind:
-        sight.used[lead.delegation_id, kind] += 1
+        sight.used[row.delegation_id, kind] += counts(kind, row.cost_units)
+    for kind, cap in standing.terms.caps:
+        if sight.used[row.delegation_id, kind] >= cap:
+            _exhausted(sight, writes, standing, kind, cap)
+
+
+def _exhausted(sight: Sight, writes: Writes, standing: Standing, kind: WindowKind, cap: int) -> None:
+    # Told once in a window, when it fills up or first refuses; not again when something is given back meanwhile.
+    place = (standing.delegation_id, kind)
+    if place in sight.exhausted:
+        return
+    sight.exhausted.add(place)
+    window = next(each for each in sight.windows if each.kind is kind)
+    writes.exhausted[standing.delegation_id, window] = sight.now
+    writes.facts.append(exhausted_fact(standing, window, cap, sight.used[place], sight.now))
 
 
 def _claim(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead) -> None:
@@ -111,10 +136,11 @@ def _claim(sight: Sight, writes: Writes, attempt: Attempt, lead: Lead) -> None:
     sight.priors[lead.binding_id, attempt.key.hash] = pending
 
 
-def _cap_hit(sight: Sight, standing: Standing, code: Code) -> CapHit | None:
+def _cap_hit(sight: Sight, writes: Writes, standing: Standing, code: Code) -> CapHit | None:
     for window in sight.windows:
         cap = standing.terms.constraints.cap(window.kind)
         if CAP_CODES[window.kind] is code and cap is not None:
+            _exhausted(sight, writes, standing, window.kind, cap)
             length, left = (window.end - window.start) // SECOND, -(-(window.end - sight.now) // SECOND)
             return CapHit(window.kind.lower(), cap, length, left)
     return None

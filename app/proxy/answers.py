@@ -54,6 +54,7 @@ class Denied(NamedTuple):
     cap: CapHit | None = None
     address: IPAddress | None = None
     replayed: bool = False
+    detail: str | None = None
 
 
 Result = Answered | Denied
@@ -74,6 +75,10 @@ REFUSALS: dict[Code, tuple[int, str]] = {
     Code.DELEGATION_EXPIRED: (403, "The delegation has expired. A new one is needed."),
     Code.DELEGATION_SUSPENDED: (403, "The delegation is suspended. Its delegator can resume it."),
     Code.BINDING_REVOKED: (403, "The binding is revoked. Create another binding of this delegation."),
+    Code.TRUST_TOO_LOW: (
+        403,
+        "The acting agent's trust score is unknown, or not above what the delegation requires.",
+    ),
     Code.IP_NOT_ALLOWED: (403, "The delegation does not allow requests from this address."),
     Code.ACTION_NOT_FOUND: (
         404,
@@ -81,11 +86,28 @@ REFUSALS: dict[Code, tuple[int, str]] = {
     ),
     Code.ACTION_AMBIGUOUS: (422, "The scope has several actions. Name one with actionId."),
     Code.REQUEST_TOO_LARGE: (413, "The request's body is larger than the delegation or the gateway allows."),
+    Code.NO_SANDBOX: (
+        502,
+        "The delegation is for the upstream's sandbox, and it has none. Its owner has to register one.",
+    ),
+    Code.BODY_UNREADABLE: (403, "The delegation's guards cannot read the request's body."),
+    Code.PATTERN_DENIED: (403, "The request's body matches a pattern that the delegation denies."),
+    Code.SCHEMA_MISMATCH: (403, "The request's body is not what the action's schema asks for."),
+    Code.CONDITION_NOT_MET: (403, "The delegation's condition is not true of this request."),
+    Code.GUARDRAIL_DENIED: (403, "The upstream's guardrail denied the request. Nothing was sent."),
+    Code.GUARDRAIL_UNAVAILABLE: (
+        503,
+        "The upstream's guardrail did not answer within 500 ms. Nothing was sent. Try again.",
+    ),
     Code.REQUEST_TIMEOUT: (408, "The request's body did not arrive in time."),
     Code.ENCODING_NOT_SUPPORTED: (415, "Send the body without Content-Encoding."),
     Code.CAP_HOUR: (429, "The delegation's actions of this hour are used up."),
     Code.CAP_DAY: (429, "The delegation's actions of this day are used up."),
     Code.CAP_MONTH: (429, "The delegation's actions of this month are used up."),
+    Code.CAP_COST: (
+        429,
+        "What is left of the delegation's cost units of this month is less than the action costs.",
+    ),
     Code.IDEMPOTENCY_IN_PROGRESS: (409, "A request with this Idempotency-Key is still running."),
     Code.IDEMPOTENCY_KEY_REUSED: (422, "This Idempotency-Key belongs to another request. Use a new one."),
     Code.ANSWER_NOT_KEPT: (409, "This request was completed before; its answer was too large to keep."),
@@ -116,6 +138,7 @@ _ENDS = frozenset(
     {
         *REFUSES.values(),
         *(Code.BINDING_REVOKED, Code.TOKEN_INVALID, Code.ACTION_NOT_FOUND, Code.UNAUTHENTICATED),
+        *(Code.TRUST_TOO_LOW, Code.IP_NOT_ALLOWED),
     }
 )
 
@@ -127,13 +150,16 @@ def told(denied: Denied) -> tuple[int, str]:
         return status, f"{detail} {_resets(denied.cap)}"
     if denied.address:
         return status, f"{detail} The gateway sees {denied.address}."
+    if denied.detail:
+        return status, f"{detail} {denied.detail}"
     if denied.code in _ENDS and denied.outcome in (Outcome.WITHHELD, Outcome.INDETERMINATE):
         return 403, f"{detail} The action was under way and may have been performed; its answer is withheld."
     return status, detail
 
 
 def _resets(cap: CapHit) -> str:
-    return f"The limit is {cap.cap} per {cap.name}; the next one begins in {cap.resets_in} s."
+    of = {"cost_month": "cost units per month"}.get(cap.name, f"per {cap.name}")
+    return f"The limit is {cap.cap} {of}; the next one begins in {cap.resets_in} s."
 
 
 def answered(id: DispatchId, answer: Answer) -> Answered:

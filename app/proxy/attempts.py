@@ -2,15 +2,18 @@
 
 Attempt ──admit──> Go ──send──> Completion ──complete──> Released
            ├─────> No                          ├───────> Withheld
-           └─────> Replay                      └───────> Lost
+           ├─────> Replay                      └───────> Lost
+           └─────> Unjudged ──judge──> Attempt
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from app.egress.outcomes import Outcome as Sent
 from app.identity.callers import Caller
 from app.proxy.destinations import Destination
-from app.rules.admission import Ask
+from app.rules.admission import Ask, Unjudged
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import AgentId, BindingId, DispatchId, TenantId
@@ -50,6 +53,15 @@ class Attempt(NamedTuple):
     key: Key | None = None
 
 
+@dataclass(slots=True)  # not frozen: every dispatch makes one, and freezing triples what that costs
+class Content:
+    """What is to be sent beside method and path. `headers` are in lower case and already the allowed ones."""
+
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes = field(repr=False)
+
+
 class Go(NamedTuple):
     """Admitted and committed: the one request may go out. All that its completion needs to know is here."""
 
@@ -75,6 +87,7 @@ class No(NamedTuple):
     code: Code
     dispatch_id: DispatchId | None = None
     cap: CapHit | None = None
+    detail: str | None = None
 
 
 class Replay(NamedTuple):
@@ -87,7 +100,13 @@ class Replay(NamedTuple):
     answer: str | None
 
 
-Admission = Go | No | Replay
+Admission = Go | No | Replay | Unjudged
+
+
+class Barred(NamedTuple):
+    """The upstream's own guardrail did not let it through, or its right ended meanwhile. No byte went upstream."""
+
+    code: Code
 
 
 class Aborted(NamedTuple):
@@ -98,7 +117,7 @@ class Completion(NamedTuple):
     """What came of a Go. `kept` is the answer, sealed for replays, where there is a key and it is small enough."""
 
     go: Go
-    sent: Sent | Aborted
+    sent: Sent | Aborted | Barred
     kept: str | None = None
 
 

@@ -1,14 +1,13 @@
 """Completing: what was admitted is judged again, recorded in both ledgers, and only then released."""
 
 from app.egress.outcomes import Answer, NotSent, Rejected
-from app.proxy.attempts import Aborted, Attempt, Completed, Completion, Lost, Released, Withheld
+from app.proxy.attempts import Aborted, Attempt, Barred, Completed, Completion, Lost, Released, Withheld
 from app.proxy.evidence import Sight
-from app.proxy.records import action_fact
+from app.proxy.records import action_fact, denied_fact
 from app.proxy.writes import Writes
 from app.rules.admission import still_holds
 from app.rules.entries import Outcome
 from app.rules.errors import Code
-from app.rules.windows import windows_at
 from app.store.hot_writes import Finished
 
 _Verdict = tuple[Outcome, Code | None]
@@ -27,12 +26,16 @@ def _judge(sight: Sight, completion: Completion) -> _Verdict:
     go = completion.go
     evidence = sight.evidence(sight.standings[go.row.binding_id], go.row.token_id)
     routes = sight.catalogs[go.row.delegator_id].routes
-    ended = _caller_ended(sight, go.attempt) or still_holds(evidence, go.route, routes, sight.now)
+    ended = _caller_ended(sight, go.attempt) or still_holds(
+        evidence, go.attempt.ask, go.route, routes, sight.now
+    )
     match completion.sent:
         case Answer():
             return (Outcome.WITHHELD, ended) if ended else (Outcome.COMPLETED, None)
         case NotSent(code) | Rejected(code):
             return Outcome.FAILED, code
+        case Barred(code):
+            return Outcome.REFUSED, ended or code
         case Aborted():
             return Outcome.INDETERMINATE, ended or Code.UPSTREAM_BROKEN
         case unknown:
@@ -50,17 +53,21 @@ def _record(
     status, size = _status(completion), _size(completion)
     ended = Finished(go.row.id, outcome.value, code and code.value, sight.now, status, size)
     writes.finished.append(ended)
-    writes.facts.append(action_fact(go.row, go.agent_id, outcome, code, sight.now, status, size))
-    if isinstance(completion.sent, NotSent):
+    fact = action_fact(go.row, go.agent_id, outcome, code, sight.now, status, size)
+    if outcome is Outcome.REFUSED:
+        fact = denied_fact(go.row._replace(code=code and code.value), go.agent_id, sight.now)
+    writes.facts.append(fact)
+    unsent = isinstance(completion.sent, NotSent | Barred)
+    if unsent:
         # No byte went out: the reservation goes back to the windows that it came from (promise 3).
-        writes.reserve(go.row.delegation_id, windows_at(go.row.requested_at), -1)
+        writes.give_back(go.row)
     if go.attempt.key:
         claim = {
             "binding_id": go.row.binding_id,
             "key_hash": go.attempt.key.hash,
             "dispatch_id": go.attempt.id,
         }
-        if isinstance(completion.sent, NotSent):
+        if unsent:
             writes.frees.append(claim)
         elif outcome is Outcome.COMPLETED and completion.kept:
             writes.keeps.append({**claim, "answer": completion.kept})

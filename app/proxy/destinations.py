@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 
+from app.inventory.upstreams import sandbox_of
 from app.rules.ids import ActionId, TenantId
 from app.rules.routes import Route, RouteTable, parse_template
 from app.store.hot import ROUTES, UPSTREAMS, Batch, Rows, step
@@ -25,6 +26,7 @@ class Destination:
     upstream_name: str
     base_url: str
     credential: tuple[str, str] | None = field(repr=False)
+    guardrail_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class Catalog:
     revision: int
     routes: RouteTable
     upstreams: Mapping[str, Destination]
+    sandboxes: Mapping[str, Destination]
+
+    def destination(self, route: Route, *, sandbox: bool) -> Destination:
+        """Where an action leads: never to the live address, nor with its credential, where only the sandbox is lent."""
+        return (self.sandboxes if sandbox else self.upstreams)[route.upstream_name]
 
 
 class Destinations:
@@ -67,24 +74,33 @@ class Destinations:
 
     def _catalog(self, tenant_id: TenantId, revision: int, routes: Rows, upstreams: Rows) -> Catalog:
         mine = (_route(row) for row in routes if row[0] == tenant_id)
-        destinations = {row[2]: self._destination(*row) for row in upstreams if row[0] == tenant_id}
-        return Catalog(revision, RouteTable(mine), destinations)
+        live, sandboxes = {}, {}
+        for owner, id, name, base_url, header, sealed, *sandbox, guardrail_url in upstreams:
+            if owner != tenant_id:
+                continue
+            credential = self._opened(owner, id, header, sealed)
+            live[name] = Destination(name, base_url, credential, guardrail_url)
+            sandbox_url, *sandbox_credential = sandbox
+            if sandbox_url is not None:
+                credential = self._opened(owner, sandbox_of(id), *sandbox_credential)
+                sandboxes[name] = Destination(name, sandbox_url, credential, guardrail_url)
+        return Catalog(revision, RouteTable(mine), live, sandboxes)
 
-    def _destination(
-        self, tenant_id: str, id: str, name: str, base_url: str, header: str | None, sealed: str | None
-    ) -> Destination:
+    def _opened(
+        self, tenant_id: str, id: str, header: str | None, sealed: str | None
+    ) -> tuple[str, str] | None:
         if header is None or sealed is None:
-            return Destination(name, base_url, None)
+            return None
         try:
-            return Destination(name, base_url, (header, self._keys.open(sealed, tenant_id, id).decode()))
+            return header, self._keys.open(sealed, tenant_id, id).decode()
         except (
             InvalidTag
-        ):  # sealed for another row, or under another secret: never sent, so the upstream refuses
-            return Destination(name, base_url, None)
+        ):  # sealed for another use, or under another secret: never sent, so the upstream refuses
+            return None
 
 
 def _route(row: Iterable[object]) -> Route:
-    _, id, upstream_name, scope, method, path, idempotent = row
+    _, id, upstream_name, scope, method, path, idempotent, cost_units, schema, has_sandbox = row
     template = str(path)
     return Route(
         ActionId(str(id)),
@@ -94,4 +110,7 @@ def _route(row: Iterable[object]) -> Route:
         template,
         parse_template(template),
         bool(idempotent),
+        int(str(cost_units)),
+        None if schema is None else str(schema),
+        bool(has_sandbox),
     )

@@ -11,15 +11,15 @@ from app.edge.body import Gone, Late, TooLarge, announced, read_body, unbounded
 from app.edge.budget import NoRoom
 from app.edge.problem import not_found, send_problem
 from app.proxy.answers import Answered, Denied, limit_headers, told
-from app.proxy.attempts import Attempt, ByToken, Key
-from app.proxy.perform import FORWARDED, Content, Performer
+from app.proxy.attempts import Attempt, ByToken, Content, Key
+from app.proxy.perform import FORWARDED, Performer
 from app.proxy.uploads import SMALL, Uploads
 from app.rules.admission import Ask
 from app.rules.errors import Code, Unavailable
 from app.rules.ids import DispatchId
+from app.rules.limits import LARGEST_REQUEST
 from app.rules.paths import is_query, parse_path, wire_path
 from app.rules.routes import ByPath
-from app.rules.terms import LARGEST_REQUEST
 from app.rules.tokens import TokenKind, well_formed
 from app.settings import Network
 from app.store.engine import Store
@@ -181,7 +181,8 @@ def _shown(raw: bytes) -> str:
 def _bearer(headers: Mapping[bytes, bytes]) -> str | None:
     kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     token = token.strip()
-    return token if kind.lower() == "bearer" and well_formed(TokenKind.LIVE, token) else None
+    known = any(well_formed(each, token) for each in (TokenKind.LIVE, TokenKind.TEST))
+    return token if kind.lower() == "bearer" and known else None
 
 
 def _forwarded(headers: Mapping[bytes, bytes]) -> list[tuple[str, str]]:

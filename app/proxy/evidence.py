@@ -47,8 +47,10 @@ class Standing(NamedTuple):
     delegate_id: TenantId
     status: Status
     offer_expires_at: Instant
+    sandbox: bool
     terms: Terms
     agent_scopes: frozenset[str]
+    trust_score: int | None
     revoked: bool
     routes_revision: int
 
@@ -72,7 +74,7 @@ class Prior(NamedTuple):
 
 @dataclass(slots=True)
 class Sight:
-    """All of it. `used` and `priors` move on with the batch's own admissions."""
+    """All of it. `used`, `exhausted` and `priors` move on with the batch's own admissions."""
 
     now: Instant = _NEVER
     windows: Sequence[Window] = ()
@@ -80,6 +82,7 @@ class Sight:
     tokens: dict[TokenId, Token] = field(default_factory=dict)
     catalogs: dict[TenantId, Catalog] = field(default_factory=dict)
     used: Counter[tuple[DelegationId, WindowKind]] = field(default_factory=Counter)
+    exhausted: set[tuple[DelegationId, WindowKind]] = field(default_factory=set)
     priors: dict[tuple[BindingId, str], Prior] = field(default_factory=dict)
     pending: set[DispatchId] = field(default_factory=set)
     heads: dict[TenantId, int] = field(default_factory=dict)
@@ -92,11 +95,15 @@ class Sight:
     def evidence(self, standing: Standing, token_id: TokenId | None) -> Evidence:
         """What a decision about this binding and token sees."""
         return Evidence(
+            standing.delegation_id,
+            standing.delegator_id,
             standing.status,
             standing.offer_expires_at,
+            standing.sandbox,
             standing.terms,
             standing.agent_scopes,
             standing.revoked,
+            standing.trust_score,
             self.tokens[token_id].facts if token_id else None,
         )
 
@@ -158,14 +165,14 @@ def _seen(row: Sequence[Any], since: Mapping[WindowKind, Instant]) -> Sight:
         raise RuntimeError("the database's clock is more than an hour behind this machine's: set one of them")
     standings, tokens, used, priors, pending, heads = (orjson.loads(column or "[]") for column in row[1:])
     starts = {window.kind: window.start for window in windows}
+    current = [(id, WindowKind(kind), *rest) for id, kind, start, *rest in used if starts[kind] == start]
     return Sight(
         now,
         windows,
         {each[0]: _standing(each) for each in standings},
         {id: Token(TokenFacts(expires_at, rotated_at), last) for id, expires_at, rotated_at, last in tokens},
-        used=Counter(
-            {(id, WindowKind(kind)): count for id, kind, start, count in used if starts[kind] == start}
-        ),
+        used=Counter({(id, kind): count for id, kind, count, _ in current}),
+        exhausted={(id, kind) for id, kind, _, exhausted_at in current if exhausted_at is not None},
         priors={(each[0], each[1]): _prior(each) for each in priors if each[4] > now - KEY_LIVES},
         pending=set(pending),
         heads=dict(heads),
@@ -182,9 +189,11 @@ def _standing(row: Sequence[Any]) -> Standing:
         delegator_id=row[5],
         delegate_id=row[6],
         offer_expires_at=row[7],
-        terms=_terms(row[8], row[9], row[10]),
-        agent_scopes=_scopes(row[11]),
-        routes_revision=row[12],
+        sandbox=row[8] == "SANDBOX",
+        terms=_terms(row[9], row[10], row[11]),
+        agent_scopes=_scopes(row[12]),
+        trust_score=row[13],
+        routes_revision=row[14],
     )
 
 

@@ -5,24 +5,25 @@ revocation whether or not anybody was told (promise 1).
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import TypeVar
 
 from sqlalchemy import select
 
+from app.delegations.standing import standings
 from app.edge.wait import Wait
-from app.egress.outcomes import Outcome as Sent
 from app.ledger.wake import POLL
 from app.proxy.attempts import Aborted, Go
-from app.rules.ids import BindingId, DelegationId
-from app.rules.lifecycle import Status
+from app.rules.admission import still_holds
+from app.rules.ids import DelegationId, DispatchId
 from app.store.engine import Store, Tx
-from app.store.tables import Binding, Delegation
+from app.store.tables import Action, Binding
 from app.telemetry import get_logger
 
 log = get_logger()
 
 
-_Flights = dict[BindingId, set[Wait]]
+T = TypeVar("T")
 
 
 class Inflight:
@@ -30,35 +31,28 @@ class Inflight:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._flights: dict[DelegationId, _Flights] = {}
+        self._flights: dict[DelegationId, dict[Wait, Go]] = {}
         self._asking: set[asyncio.Future[None]] = set()  # the loop alone would let them be collected
 
     def __len__(self) -> int:
         """How many are under way."""
-        return sum(len(flights) for bindings in self._flights.values() for flights in bindings.values())
+        return sum(map(len, self._flights.values()))
 
-    async def carry(self, go: Go, sending: Awaitable[Sent]) -> Sent | Aborted:
-        """Waits for the upstream's answer, or for the right to it to end."""
+    async def carry(self, go: Go, sending: Awaitable[T]) -> T | Aborted:
+        """Waits for an answer, or for the right to it to end."""
         flight = Wait()
-        flights = self._flights.setdefault(go.row.delegation_id, {}).setdefault(go.row.binding_id, set())
-        flights.add(flight)
+        flights = self._flights.setdefault(go.row.delegation_id, {})
+        flights[flight] = go
         try:
-            sent = await sending
+            return await sending
         except asyncio.CancelledError:
             if flight.was_called_off():
                 return Aborted()
             raise
         finally:
-            self._forget(go, flight)
-        return sent
-
-    def _forget(self, go: Go, flight: Wait) -> None:
-        by_binding = self._flights[go.row.delegation_id]
-        by_binding[go.row.binding_id].discard(flight)
-        if not by_binding[go.row.binding_id]:
-            del by_binding[go.row.binding_id]
-        if not by_binding:
-            del self._flights[go.row.delegation_id]
+            del flights[flight]
+            if not flights:
+                self._flights.pop(go.row.delegation_id, None)
 
     def suspect(self, ids: Iterable[DelegationId]) -> None:
         """A right under these delegations has ended: what is under way there is found out at once."""
@@ -76,28 +70,25 @@ class Inflight:
                 await self._find_out(list(self._flights))
 
     async def _find_out(self, ids: list[DelegationId]) -> None:
+        flying = {flight: go for id in ids for flight, go in self._flights.get(id, {}).items()}
         try:
-            living = await self._store.read(_living, ids)
+            ended = await self._store.read(_ended, list(flying.values()))
         except Exception:
             log.exception("inflight.poll_failed")  # the next poll asks again, and completions ask anyway
             return
-        for id in ids:
-            for binding_id, flights in self._flights.get(id, {}).items():
-                if binding_id not in living:
-                    for flight in flights:
-                        flight.call_off()
+        for flight, go in flying.items():
+            if go.attempt.id in ended and flight in self._flights.get(go.row.delegation_id, ()):
+                flight.call_off()
 
 
-def _living(tx: Tx, ids: list[DelegationId]) -> set[BindingId]:
+def _ended(tx: Tx, flying: Sequence[Go]) -> set[DispatchId]:
+    """Which of them may not go on, by the rule that their completions are going to ask."""
+    stand = standings(tx, Binding.id.in_({go.row.binding_id for go in flying}))
+    routes = {go.route.action_id: go.route for go in flying}
+    known = [routes[id] for id in tx.scalars(select(Action.id).where(Action.id.in_(routes)))]
     now = tx.now()
-    rows = (
-        select(Binding.id)
-        .join(Delegation)
-        .where(
-            Delegation.id.in_(ids),
-            Delegation.status == Status.ACTIVE,
-            Delegation.expires_at > now,
-            Binding.revoked_at.is_(None),
-        )
-    )
-    return set(tx.scalars(rows))
+    return {
+        go.attempt.id
+        for go in flying
+        if still_holds(stand[go.row.binding_id].evidence, go.attempt.ask, go.route, known, now)
+    }

@@ -1,7 +1,8 @@
 """Performing an action. Both ways in, the proxy and `dispatchAction`, are this one path.
 
 1. Admit: judged, reserved, recorded as PENDING, committed.
-2. Send: one request, with the target's credential, no transaction open.
+2. Send: the upstream's own guardrail is asked, where it has one; then one request, with the target's credential. No
+   transaction is open.
 3. Complete: judged again, recorded in both ledgers, committed.
 4. Release: only now the answer leaves.
 """
@@ -9,21 +10,33 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 from app.egress.client import CONNECT, Egress
 from app.egress.outcomes import Answer, NotSent, Outbound, Unknown
 from app.egress.outcomes import Outcome as Sent
 from app.proxy.answers import Denied, Result, answered, open_answer, seal_answer
 from app.proxy.assertion import Assertions
-from app.proxy.attempts import Aborted, Attempt, Completion, Go, Lost, No, Released, Replay, Withheld
+from app.proxy.attempts import (
+    Aborted,
+    Attempt,
+    Barred,
+    Completion,
+    Content,
+    Go,
+    Lost,
+    No,
+    Released,
+    Replay,
+    Withheld,
+)
 from app.proxy.committer import Committer
+from app.proxy.guardrail import ask_guardrail
 from app.proxy.inflight import Inflight
+from app.proxy.judging import Judges
 from app.rules.entries import Outcome
 from app.rules.errors import Code
-from app.rules.ids import TenantId
+from app.rules.ids import DelegationId, Instant, TenantId
 from app.store.keys import Keys
 from app.telemetry import AGENT_SHARE_UNAUTHORIZED_ATTEMPT, DISPATCHES, UPSTREAM_SECONDS, get_logger
 
@@ -54,42 +67,51 @@ _COMPLETED = DISPATCHES.labels(Outcome.COMPLETED, "")
 log = get_logger()
 
 
-@dataclass(slots=True)  # not frozen: every dispatch makes one, and freezing triples what that costs
-class Content:
-    """What is to be sent beside method and path. `headers` are in lower case and already the allowed ones."""
-
-    query: str
-    headers: Sequence[tuple[str, str]]
-    body: bytes = field(repr=False)
-
-
 class Performer:
     """One per process."""
 
     def __init__(
-        self, committer: Committer, inflight: Inflight, egress: Egress, keys: Keys, assertions: Assertions
+        self,
+        committer: Committer,
+        judges: Judges,
+        inflight: Inflight,
+        egress: Egress,
+        keys: Keys,
+        assertions: Assertions,
     ) -> None:
         self._committer = committer
+        self._judges = judges
         self._inflight = inflight
         self._egress = egress
         self._keys = keys
         self._assertions = assertions
         self._lanes: dict[TenantId, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(LANE))
+        #: When each delegation's scopes were last used, until it is recorded.
+        self.used: dict[tuple[DelegationId, str], Instant] = {}
         self._owned: set[asyncio.Future[Result]] = set()
 
     async def perform(self, attempt: Attempt, content: Content) -> Result:
         """The four steps. Raises Unavailable where nothing was admitted and nothing sent."""
-        admission = await self._committer.admit(attempt)
+        admission = await self._judges.admit(attempt, content)
         match admission:
             case No():
                 address = attempt.ask.address if admission.code is Code.IP_NOT_ALLOWED else None
                 return self._denied(
-                    Denied(admission.code, admission.dispatch_id, Outcome.REFUSED, admission.cap, address)
+                    Denied(
+                        admission.code,
+                        admission.dispatch_id,
+                        Outcome.REFUSED,
+                        admission.cap,
+                        address,
+                        detail=admission.detail,
+                    )
                 )
             case Replay():
                 return self._replayed(admission)
             case Go():
                 return await self._go(admission, content)
+            case _:
+                raise AssertionError("whoever admits has it judged")
 
     async def perform_owned(self, attempt: Attempt, content: Content) -> Result:
         """The same in a task of the gateway's own: whoever waits for it may be cancelled, the action is not."""
@@ -99,6 +121,7 @@ class Performer:
         return await asyncio.shield(task)
 
     async def _go(self, go: Go, content: Content) -> Result:
+        self.used[go.row.delegation_id, go.route.scope] = go.row.requested_at
         try:
             sent = await self._send(go, content)
             answer = answered(go.attempt.id, sent) if isinstance(sent, Answer) else None
@@ -120,15 +143,32 @@ class Performer:
             case Lost():
                 return self._denied(Denied(Code.COMPLETION_LOST, go.attempt.id, Outcome.INDETERMINATE))
 
-    async def _send(self, go: Go, content: Content) -> Sent | Aborted:
+    async def _send(self, go: Go, content: Content) -> Sent | Aborted | Barred:
         began = time.perf_counter()
         try:
-            return await self._inflight.carry(go, self._call(go, content))
+            if go.destination.guardrail_url is None:
+                return await self._inflight.carry(go, self._call(go, content))
+            return await self._send_guarded(go, content, go.destination.guardrail_url)
         except Exception:
             log.exception("dispatch.send_failed", dispatch_id=go.attempt.id)
             return Unknown(Code.UPSTREAM_BROKEN, "the call failed in the gateway")
         finally:
             UPSTREAM_SECONDS.observe(time.perf_counter() - began)
+
+    async def _send_guarded(self, go: Go, content: Content, url: str) -> Sent | Aborted | Barred:
+        allowed = False
+
+        async def ask_and_call() -> Sent | Barred:
+            nonlocal allowed
+            assertion = self._assertions.for_binding(go)
+            if code := await ask_guardrail(self._egress, url, go, content, assertion):
+                return Barred(code)
+            allowed = True
+            return await self._call(go, content)
+
+        # One flight: a right that ends between the guardrail's answer and the call is not missed.
+        sent = await self._inflight.carry(go, ask_and_call())
+        return Barred(Code.NOT_SENT) if isinstance(sent, Aborted) and not allowed else sent
 
     async def _call(self, go: Go, content: Content) -> Sent:
         # A tenant whose services hang takes its own calls' places, and nobody else's.

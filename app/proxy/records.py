@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from app.ledger.append import Fact, Side
+from app.proxy.evidence import Standing
 from app.rules.entries import Event, Outcome
 from app.rules.ids import AgentId, Instant
 from app.rules.instants import rfc3339
+from app.rules.windows import Window
 from app.store.hot_writes import NewDispatch
 from app.store.tables import Dispatch
 
@@ -32,6 +34,25 @@ def action_fact(
 def denied_fact(row: NewDispatch | Dispatch, agent_id: AgentId, now: Instant) -> Fact:
     """The `delegation.denied` of a refused dispatch."""
     return _fact(Event.DENIED, row, agent_id, Outcome.REFUSED, row.code, now, _asked(row))
+
+
+def exhausted_fact(standing: Standing, window: Window, cap: int, used: int, now: Instant) -> Fact:
+    """The `delegation.quota_exhausted` of a window that has filled up, or that first refused."""
+    return Fact(
+        Event.QUOTA_EXHAUSTED,
+        now,
+        acting_tenant_id=standing.delegate_id,
+        target_tenant_id=standing.delegator_id,
+        sides=(Side(standing.delegate_id), Side(standing.delegator_id)),
+        delegation_id=standing.delegation_id,
+        details={
+            "kind": window.kind,
+            "limit": cap,
+            "used": used,
+            "resetsAt": rfc3339(window.end),
+            "termsVersion": standing.terms.version,
+        },
+    )
 
 
 def _asked(row: NewDispatch | Dispatch) -> dict[str, object]:

@@ -33,7 +33,9 @@ def refuse(sight: Sight, writes: Writes, refusals: Sequence[Refusal]) -> Batch[l
         kind = _kind(each)
         recorded = before.get(kind, 0) + written[kind] < A_MINUTE
         (written if recorded else counted)[kind] += 1
-        answers.append(No(each.code, _record(sight, writes, each) if recorded else None, each.cap))
+        answers.append(
+            No(each.code, _record(sight, writes, each) if recorded else None, each.cap, each.detail)
+        )
     yield step(
         hot_writes.COUNT_REFUSALS,
         [

@@ -15,7 +15,7 @@ from app.proxy.records import action_fact
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import AgentId, BootId, DispatchId
-from app.rules.windows import windows_at
+from app.rules.windows import counts, windows_at
 from app.store.engine import Store, Tx
 from app.store.postgres import boot_lock
 from app.store.tables import Binding, Dispatch, IdempotencyKey, UsageWindow
@@ -139,11 +139,12 @@ def _agents(tx: Tx, rows: Iterable[Dispatch]) -> dict[str, AgentId]:
 
 def _give_back(tx: Tx, row: Dispatch) -> None:
     for window in windows_at(row.requested_at):
+        counted = counts(window.kind, row.cost_units)
         reserved = (
             UsageWindow.delegation_id == row.delegation_id,
             UsageWindow.kind == window.kind,
             UsageWindow.starts_at == window.start,
         )
-        tx.execute(update(UsageWindow).where(*reserved).values(used=UsageWindow.used - 1))
+        tx.execute(update(UsageWindow).where(*reserved).values(used=UsageWindow.used - counted))
     for key in tx.scalars(select(IdempotencyKey).where(IdempotencyKey.dispatch_id == row.id)):
         tx.delete(key)

@@ -25,6 +25,8 @@ class Move(StrEnum):
 
     ACCEPT = "ACCEPT"
     DECLINE = "DECLINE"
+    SUSPEND = "SUSPEND"
+    RESUME = "RESUME"
     REVOKE = "REVOKE"
     LAPSE = "LAPSE"
     EXPIRE = "EXPIRE"
@@ -44,9 +46,14 @@ MOVES: dict[tuple[Status, Move, Party], Status] = {
     (Status.PENDING, Move.DECLINE, Party.DELEGATE): Status.DECLINED,
     (Status.PENDING, Move.REVOKE, Party.DELEGATOR): Status.REVOKED,
     (Status.PENDING, Move.LAPSE, Party.SYSTEM): Status.LAPSED,
+    (Status.ACTIVE, Move.SUSPEND, Party.DELEGATOR): Status.SUSPENDED,
     (Status.ACTIVE, Move.REVOKE, Party.DELEGATOR): Status.REVOKED,
     (Status.ACTIVE, Move.REVOKE, Party.DELEGATE): Status.REVOKED,
     (Status.ACTIVE, Move.EXPIRE, Party.SYSTEM): Status.EXPIRED,
+    (Status.SUSPENDED, Move.RESUME, Party.DELEGATOR): Status.ACTIVE,
+    (Status.SUSPENDED, Move.REVOKE, Party.DELEGATOR): Status.REVOKED,
+    (Status.SUSPENDED, Move.REVOKE, Party.DELEGATE): Status.REVOKED,
+    (Status.SUSPENDED, Move.EXPIRE, Party.SYSTEM): Status.EXPIRED,
 }
 
 #: States that no move leaves. A plan counts every delegation outside them.

@@ -23,6 +23,7 @@ class Permission(StrEnum):
     DISPATCH = "dispatch"
     BIND = "binding:write"
     END = "delegation:end"
+    GOVERN = "delegation:govern"
     AGENTS = "agent:write"
     UPSTREAMS = "upstream:write"
     KEYS_READ = "api_key:read"
@@ -43,6 +44,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             P.DISPATCH,
             P.BIND,
             P.END,
+            P.GOVERN,
             P.AGENTS,
             P.UPSTREAMS,
             P.KEYS_READ,
@@ -51,7 +53,9 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             P.ACCEPT,
         }
     ),
-    Role.ADMIN: frozenset({P.READ, P.AUDIT, P.DISPATCH, P.BIND, P.END, P.AGENTS, P.UPSTREAMS, P.KEYS_READ}),
+    Role.ADMIN: frozenset(
+        {P.READ, P.AUDIT, P.DISPATCH, P.BIND, P.END, P.GOVERN, P.AGENTS, P.UPSTREAMS, P.KEYS_READ}
+    ),
     Role.OPERATOR: frozenset({P.READ, P.DISPATCH, P.BIND}),
     Role.AUDITOR: frozenset({P.READ, P.AUDIT}),
     Role.VIEWER: frozenset({P.READ}),

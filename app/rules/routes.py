@@ -34,6 +34,10 @@ class Route:
     template: str
     segments: tuple[str | None, ...]
     idempotent: bool
+    cost_units: int
+    #: The JSON Schema of the request's body, as JSON.
+    schema: str | None
+    has_sandbox: bool
 
 
 class ByPath(NamedTuple):
@@ -126,9 +130,9 @@ class RouteTable:
         self._by_scope.setdefault(route.scope, []).append(route)
         self._ids.add(route.action_id)
 
-    def __contains__(self, route: Route) -> bool:
+    def __contains__(self, route: object) -> bool:
         """Whether there is this action; one never changes, it is only removed."""
-        return route.action_id in self._ids
+        return isinstance(route, Route) and route.action_id in self._ids
 
     def find(self, target: Target) -> list[Route]:
         """The actions that this request could be: one by path at most, several by scope."""
@@ -148,6 +152,19 @@ def _find(node: _Node, method: str, segments: Sequence[str], at: int) -> Route |
     if literal is not None and (route := _find(literal, method, segments, at + 1)):
         return route
     return None if node.parameter is None else _find(node.parameter, method, segments, at + 1)
+
+
+def fits(route: Route, target: Target) -> bool:
+    """Whether a request could be this action. Another one may fit better."""
+    match target:
+        case ByScope(scope, action_id):
+            return route.scope == scope and action_id in (None, route.action_id)
+        case ByPath(upstream_name, method, segments):
+            if segments is None or len(segments) != len(route.segments):
+                return False
+            pairs = zip(route.segments, segments, strict=True)
+            named = (upstream_name, method) == (route.upstream_name, route.method)
+            return named and all(literal in (None, segment) for literal, segment in pairs)
 
 
 def fill(route: Route, parameters: Mapping[str, str]) -> tuple[str, ...] | Refusal:

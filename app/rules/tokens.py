@@ -20,6 +20,7 @@ class TokenKind(StrEnum):
     API_KEY = "cgk_"
     OFFER = "cgo_"
     LIVE = "cgt_live_"
+    TEST = "cgt_test_"
 
 
 _FORM = {

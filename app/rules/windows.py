@@ -9,11 +9,12 @@ from app.rules.ids import DAY, HOUR, SECOND, Instant
 
 
 class WindowKind(StrEnum):
-    """What a cap is counted over."""
+    """What a cap is counted over: actions, but in COST_MONTH cost units."""
 
     HOUR = "HOUR"
     DAY = "DAY"
     MONTH = "MONTH"
+    COST_MONTH = "COST_MONTH"
 
 
 class Window(NamedTuple):
@@ -24,14 +25,17 @@ class Window(NamedTuple):
     end: Instant
 
 
-def windows_at(now: Instant) -> tuple[Window, Window, Window]:
-    """The hour, day and month that `now` falls in."""
+Windows = tuple[Window, Window, Window, Window]
+
+
+def windows_at(now: Instant) -> Windows:
+    """The hour, day and month that `now` falls in, and the month once more for costs."""
     return _windows_of_hour(now // HOUR)
 
 
 # A dispatch asks for its windows; they change once an hour.
 @lru_cache(maxsize=64)
-def _windows_of_hour(hour: int) -> tuple[Window, Window, Window]:
+def _windows_of_hour(hour: int) -> Windows:
     start = hour * HOUR
     day = start // DAY * DAY
     first = datetime.fromtimestamp(start // SECOND, UTC).replace(day=1, hour=0)
@@ -40,7 +44,13 @@ def _windows_of_hour(hour: int) -> tuple[Window, Window, Window]:
         Window(WindowKind.HOUR, Instant(start), Instant(start + HOUR)),
         Window(WindowKind.DAY, Instant(day), Instant(day + DAY)),
         Window(WindowKind.MONTH, _instant(first), _instant(later)),
+        Window(WindowKind.COST_MONTH, _instant(first), _instant(later)),
     )
+
+
+def counts(kind: WindowKind, cost_units: int) -> int:
+    """What one action adds to a window of this kind."""
+    return cost_units if kind is WindowKind.COST_MONTH else 1
 
 
 def _instant(moment: datetime) -> Instant:

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import ColumnElement, Connection, Select, literal_column, select
 from sqlalchemy.orm import Session
 
 from app.rules.ids import ApiKeyId, DelegationId, Instant, TenantId
 from app.store.hot import Batch
-from app.store.tables import Delegation
+from app.store.tables import Delegation, Row
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R", bound=Row)
 
-_CLOCK = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
+_CLOCK: ColumnElement[int] = literal_column("(extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 
 @dataclass(slots=True)
@@ -34,19 +35,39 @@ class Facts:
 
 
 class Tx(Session):
-    """A transaction: SQLAlchemy's session, the database's clock, and what others should hear of."""
+    """A transaction: SQLAlchemy's session, the database's clock, and what others should hear of. A snapshot only
+    reads, and has one clock for all that it sees.
+    """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, snapshot: bool = False) -> None:
         # Rows outlive their transaction: GraphQL types wrap them.
         super().__init__(connection, expire_on_commit=False)
         self._sqlite = connection.dialect.name == "sqlite"
+        self._snapshot = snapshot
+        self._now: Instant | None = None
         self.facts = Facts()
 
     def now(self) -> Instant:
         """The database's clock, read now: after the locks, never before (promise 2)."""
-        if self._sqlite:
-            return wall_clock()  # SQLite has no clock but its process's
-        return Instant(self.execute(_CLOCK).scalar_one())
+        if self._now is not None:
+            return self._now
+        # SQLite has no clock but its process's.
+        now = wall_clock() if self._sqlite else Instant(self.execute(select(_CLOCK)).scalar_one())
+        if self._snapshot:
+            self._now = now
+        return now
+
+    def first_seen(self, row: Select[R]) -> R | None:
+        """One row as it is now; in a snapshot its clock comes along, which then costs no statement of its own."""
+        fresh = row.execution_options(populate_existing=True)
+        if self._sqlite or not self._snapshot:
+            return self.scalars(fresh).one_or_none()
+        found = self.execute(fresh.add_columns(_CLOCK)).one_or_none()
+        if found is None:
+            return None
+        self._now = Instant(found[1])
+        seen: R = found[0]
+        return seen
 
     def lock(self, ids: Iterable[DelegationId]) -> None:
         """Locks delegations, in the order of their ids. Read them afterwards, in a statement of its own."""

@@ -105,14 +105,15 @@ FIND_BINDINGS = _listed(
 
 _STANDINGS = (
     "SELECT {list}({array}(b.id, b.revoked_at, b.agent_id, d.id, d.status, d.delegator_id, d.delegate_id, "
-    "d.offer_expires_at, d.terms_version, t.scopes, t.constraints, a.scopes, o.routes_revision)) FROM bindings b "
+    "d.offer_expires_at, d.environment, d.terms_version, t.scopes, t.constraints, a.scopes, c.trust_score, "
+    "o.routes_revision)) FROM bindings b JOIN agents c ON c.id = b.agent_id "
     "JOIN delegations d ON d.id = b.delegation_id "
     "JOIN terms t ON t.delegation_id = d.id AND t.version = d.terms_version "
     "JOIN agents a ON a.id = d.agent_id JOIN tenants o ON o.id = d.delegator_id WHERE b.id {bindings}"
 )
 _TOKENS = "SELECT {list}({array}(id, expires_at, rotated_at, last_used_at)) FROM tokens WHERE id {tokens}"
 _WINDOWS = (
-    "SELECT {list}({array}(w.delegation_id, w.kind, w.starts_at, w.used)) FROM {windows} JOIN windows w "
+    "SELECT {list}({array}(w.delegation_id, w.kind, w.starts_at, w.used, w.exhausted_at)) FROM {windows} JOIN windows w "
     "ON w.delegation_id = r.delegation_id AND w.kind = r.kind AND w.starts_at >= r.since"
 )
 _KEYS = (
@@ -172,12 +173,13 @@ SEE_POSTGRES = "SELECT * FROM pg_temp.see($1, $2, $3, $4, $5, $6, $7, $8)"
 #: The API keys among these that are not revoked, and when they expire.
 API_KEYS = _listed("SELECT id, expires_at FROM api_keys WHERE id {list} AND revoked_at IS NULL")
 ROUTES = _listed(
-    "SELECT a.tenant_id, a.id, u.name, a.scope, a.method, a.path, a.idempotent FROM actions a "
+    "SELECT a.tenant_id, a.id, u.name, a.scope, a.method, a.path, a.idempotent, a.cost_units, a.request_schema, "
+    "u.sandbox_base_url IS NOT NULL FROM actions a "
     "JOIN upstreams u ON u.id = a.upstream_id WHERE a.tenant_id {list}"
 )
 UPSTREAMS = _listed(
-    "SELECT tenant_id, id, name, base_url, credential_header, sealed_credential FROM upstreams "
-    "WHERE tenant_id {list}"
+    "SELECT tenant_id, id, name, base_url, credential_header, sealed_credential, sandbox_base_url, "
+    "sandbox_credential_header, sealed_sandbox_credential, guardrail_url FROM upstreams WHERE tenant_id {list}"
 )
 REFUSALS = over_rows(
     "SELECT c.binding_id, c.code, c.written FROM {rows} JOIN refusal_counts c ON c.binding_id = r.binding_id "

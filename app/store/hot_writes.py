@@ -42,16 +42,18 @@ class NewDispatch(NamedTuple):
     requested_at: Instant
     finished_at: Instant | None
     request_bytes: int
+    cost_units: int
     boot_id: BootId
 
 
 class Usage(NamedTuple):
-    """What is added to a window."""
+    """What is added to a window; `exhausted_at` where both ledgers are told that it is."""
 
     delegation_id: DelegationId
     kind: str
     starts_at: Instant
     used: int
+    exhausted_at: Instant | None
 
 
 class Finished(NamedTuple):
@@ -96,8 +98,9 @@ _SECTIONS: dict[str, tuple[Sequence[str], str]] = {
     "windows": (
         Usage._fields,
         (
-            "INSERT INTO windows (delegation_id, kind, starts_at, used) SELECT * FROM {rows} WHERE true "
-            "ON CONFLICT (delegation_id, kind, starts_at) DO UPDATE SET used = windows.used + excluded.used"
+            f"INSERT INTO windows ({', '.join(Usage._fields)}) SELECT * FROM {{rows}} WHERE true "
+            "ON CONFLICT (delegation_id, kind, starts_at) DO UPDATE SET used = windows.used + excluded.used, "
+            "exhausted_at = coalesce(windows.exhausted_at, excluded.exhausted_at)"
         ),
     ),
     "finished": (
@@ -120,7 +123,8 @@ _SECTIONS: dict[str, tuple[Sequence[str], str]] = {
 #: The columns that are numbers; the others are text.
 _NUMBERS = frozenset(
     {
-        *("terms_version", "requested_at", "finished_at", "request_bytes", "starts_at", "used"),
+        *("terms_version", "requested_at", "finished_at", "request_bytes", "cost_units", "starts_at", "used"),
+        "exhausted_at",
         *("upstream_status", "response_bytes", "seq", "occurred_at"),
     }
 )

@@ -100,7 +100,7 @@ class Postgres(Store):
     async def read(self, query: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         async with self._connected(self._reads) as connection:
             with nothing_done(_is_away):
-                return await connection.run_sync(lambda sync: query(Tx(sync), *args, **kwargs))
+                return await connection.run_sync(lambda sync: query(Tx(sync, snapshot=True), *args, **kwargs))
 
     @asynccontextmanager
     async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:

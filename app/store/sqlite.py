@@ -80,7 +80,7 @@ class Sqlite(Store):
             with nothing_done(_is_away):
                 connection = self._connection(writes=False)
                 with connection.begin():
-                    return query(Tx(connection), *args, **kwargs)
+                    return query(Tx(connection, snapshot=True), *args, **kwargs)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 

@@ -149,7 +149,7 @@ class Agent(Row):
 
 
 class Upstream(Row):
-    """One of a tenant's services. `sealed_credential` opens only for this tenant and this row."""
+    """One of a tenant's services. What is sealed opens only for this tenant, this row and this use."""
 
     __tablename__ = "upstreams"
     __table_args__ = (Index(None, "tenant_id", "name", unique=True),)
@@ -161,6 +161,10 @@ class Upstream(Row):
     base_url: Mapped[str]
     credential_header: Mapped[str | None]
     sealed_credential: Mapped[str | None]
+    sandbox_base_url: Mapped[str | None]
+    sandbox_credential_header: Mapped[str | None]
+    sealed_sandbox_credential: Mapped[str | None]
+    guardrail_url: Mapped[str | None]
     created_at: Mapped[Instant]
 
 
@@ -179,6 +183,8 @@ class Action(Row):
     cost_units: Mapped[int]
     response_mode: Mapped[str]
     idempotent: Mapped[bool]
+    #: The JSON Schema of a request's body.
+    request_schema: Mapped[Any | None] = mapped_column(Json)
     created_at: Mapped[Instant]
 
 
@@ -206,8 +212,8 @@ class Delegation(Row):
         Index(
             "ix_delegations_live",
             "expires_at",
-            sqlite_where=text("status = 'ACTIVE'"),
-            postgresql_where=text("status = 'ACTIVE'"),
+            sqlite_where=text("status IN ('ACTIVE', 'SUSPENDED')"),
+            postgresql_where=text("status IN ('ACTIVE', 'SUSPENDED')"),
         ),
     )
 
@@ -235,7 +241,9 @@ class Delegation(Row):
 
 
 class TermsVersion(Row):
-    """One immutable version of a delegation's terms."""
+    """One immutable version of a delegation's terms. One above the version in force is proposed: the delegate has not
+    acknowledged it yet, and the next amendment takes it away.
+    """
 
     __tablename__ = "terms"
 
@@ -247,6 +255,28 @@ class TermsVersion(Row):
     metadata_: Mapped[Any] = mapped_column("metadata", Json)
     hash: Mapped[str]
     created_at: Mapped[Instant]
+    #: From when it was what is agreed on; null while it is only proposed.
+    in_force_at: Mapped[Instant | None]
+
+
+class Suspension(Row):
+    """A time in which a delegation was suspended; it ended by `resumed_at`, or with the delegation."""
+
+    __tablename__ = "suspensions"
+
+    delegation_id: Mapped[ids.DelegationId] = mapped_column(ForeignKey("delegations.id"), primary_key=True)
+    suspended_at: Mapped[Instant] = mapped_column(primary_key=True)
+    resumed_at: Mapped[Instant | None]
+
+
+class ScopeUse(Row):
+    """When a scope of a delegation was last used, some seconds late: what advice is given by, and nothing else."""
+
+    __tablename__ = "scope_uses"
+
+    delegation_id: Mapped[ids.DelegationId] = mapped_column(primary_key=True)
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    last_used_at: Mapped[Instant]
 
 
 class Binding(Row):
@@ -279,14 +309,18 @@ class ScopedToken(Row):
 
 
 class UsageWindow(Row):
-    """Admissions under one delegation in one calendar window. Written under the delegation's lock alone."""
+    """Admissions under one delegation in one calendar window, or what they cost. Written under the delegation's lock
+    alone.
+    """
 
     __tablename__ = "windows"
 
     delegation_id: Mapped[ids.DelegationId] = mapped_column(primary_key=True)
     kind: Mapped[WindowKind] = mapped_column(primary_key=True)
     starts_at: Mapped[Instant] = mapped_column(primary_key=True)
-    used: Mapped[int]
+    used: Mapped[int] = mapped_column(BigInteger)
+    #: When both ledgers were told that it is exhausted, which they are once.
+    exhausted_at: Mapped[Instant | None]
 
 
 class Dispatch(Row):
@@ -325,6 +359,8 @@ class Dispatch(Row):
     upstream_status: Mapped[int | None]
     request_bytes: Mapped[int]
     response_bytes: Mapped[int | None]
+    #: What its action costs where costs are capped. With a default for releases that do not know of it.
+    cost_units: Mapped[int] = mapped_column(server_default="1")
     #: The process that answers for it while it is PENDING.
     boot_id: Mapped[ids.BootId]
 
@@ -341,6 +377,19 @@ class IdempotencyKey(Row):
     created_at: Mapped[Instant] = mapped_column(index=True)
     #: The answer, sealed; null while there is none, or where it was too large to keep.
     answer: Mapped[str | None]
+
+
+class Creation(Row):
+    """What a mutation with an idempotencyKey has made: 24 hours, within one tenant and mutation."""
+
+    __tablename__ = "creations"
+
+    tenant_id: Mapped[ids.TenantId] = mapped_column(primary_key=True)
+    key_hash: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    #: The id of what was made.
+    made: Mapped[str]
+    created_at: Mapped[Instant] = mapped_column(index=True)
 
 
 class RefusalCount(Row):

@@ -74,7 +74,9 @@ class World:
     async def tenant(self, slug: str, scopes: list[str] = SCOPES) -> Tenant:
         """A tenant of its own."""
         minted = self.gateway.keys.mint(TokenKind.API_KEY)
-        made = await self.gateway.store.write(create_tenant, slug, slug.title(), "standard", minted)
+        made = await self.gateway.store.write(
+            create_tenant, slug, slug.title(), "standard", minted, self.gateway.plans
+        )
         assert not isinstance(made, Refusal)
         agent = await self.ask(minted.text, REGISTER, input={"name": f"{slug}-agent", "scopes": scopes})
         return Tenant(made.id, minted.text, agent["agent"]["id"])

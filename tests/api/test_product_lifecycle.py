@@ -168,18 +168,29 @@ async def test_a_repeated_acceptance_gets_the_object_and_never_the_token(world: 
         ("requireTrustScoreAbove", 70),
         ("condition", "true"),
         ("denyPatterns", ["x"]),
+        ("denyPatterns", []),
     ],
 )
-async def test_what_is_not_enforced_yet_is_not_agreed_on(world: World, name: str, value: object) -> None:
+async def test_every_constraint_is_agreed_on_and_shown_as_it_was_given(
+    world: World, name: str, value: object
+) -> None:
     acme, globex = await world.tenant("acme"), await world.tenant("globex")
-    refused = await world.offer(acme, globex, constraints={name: value})
-    assert refused["delegation"] is None
-    [error] = refused["userErrors"]
-    assert (error["code"], error["path"]) == ("NOT_SUPPORTED", ["constraints", name])
-    assert name in error["message"]
-    assert (await world.offer(acme, globex, constraints={"denyPatterns": []}))["userErrors"] == []
-    [sandbox] = (await world.offer(acme, globex, environment="SANDBOX"))["userErrors"]
-    assert (sandbox["code"], sandbox["path"]) == ("NOT_SUPPORTED", ["environment"])
+    accepted = await world.delegated(acme, globex, constraints={name: value})
+    query = f"query ($id: ID!) {{ delegation(id: $id) {{ constraints {{ {name} }} }} }}"
+    for key in (acme.key, globex.key):
+        shown = await world.ask(key, query, id=accepted["delegation"]["id"])
+        assert shown == {"constraints": {name: value}}
+
+
+async def test_what_is_lent_of_a_sandbox_has_tokens_that_say_so(world: World) -> None:
+    acme, globex = await world.tenant("acme"), await world.tenant("globex")
+    accepted = await world.delegated(acme, globex, environment="SANDBOX")
+    delegation_id, binding_id = accepted["delegation"]["id"], accepted["binding"]["id"]
+    bound = await world.ask(globex.key, BIND, input={"delegationId": delegation_id, "agentId": globex.agent})
+    rotated = await world.ask(globex.key, ROTATE, id=binding_id)
+    for made in (accepted, bound, rotated):
+        assert made["scopedToken"].startswith("cgt_test_")
+    assert (await world.delegated(acme, globex))["scopedToken"].startswith("cgt_live_")
 
 
 async def test_a_wrong_offer_names_its_field(world: World) -> None:
@@ -187,6 +198,21 @@ async def test_a_wrong_offer_names_its_field(world: World) -> None:
     cases: list[tuple[dict[str, Any], str, list[str]]] = [
         ({"constraints": {"expiresAt": later(-1)}}, "EXPIRY_INVALID", ["constraints", "expiresAt"]),
         ({"constraints": {"maxActionsPerHour": 0}}, "CAP_INVALID", ["constraints", "maxActionsPerHour"]),
+        (
+            {"constraints": {"maxCostUnitsPerMonth": 0}},
+            "CAP_INVALID",
+            ["constraints", "maxCostUnitsPerMonth"],
+        ),
+        (
+            {"constraints": {"requireTrustScoreAbove": 100}},
+            "INVALID",
+            ["constraints", "requireTrustScoreAbove"],
+        ),
+        (
+            {"constraints": {"ipAllowlist": ["::ffff:192.0.2.0/120"]}},
+            "CIDR_INVALID",
+            ["constraints", "ipAllowlist", "0"],
+        ),
         ({"scopes": ["other:thing"]}, "SCOPE_NOT_HELD", ["scopes"]),
         ({"toTenantId": acme.id}, "SELF_DELEGATION", ["toTenantId"]),
         ({"toTenantId": "\x00"}, "NOT_FOUND", ["toTenantId"]),

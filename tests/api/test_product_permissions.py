@@ -30,6 +30,7 @@ QUERIES = {
     f'{{ node(id: "aud_{NOBODY}") {{ id }} }}': ADMINS | {Role.AUDITOR},
     "{ apiKeys { id } }": ADMINS,
     f'{{ node(id: "key_{NOBODY}") {{ id }} }}': ADMINS,
+    "{ sharedAgents { totalCount } }": READERS,
     '{ offerPreview(offerToken: "x") { id } }': frozenset({Role.OWNER}),
 }
 
@@ -51,6 +52,23 @@ MUTATIONS: dict[str, tuple[dict[str, object], frozenset[Role]]] = {
     ACCEPT: ({"input": {"acceptingAgentId": "x", "acknowledgeConstraints": True}}, OWNER),
     "mutation { declineDelegation(input: {}) { userErrors { code } } }": ({}, OWNER),
     REVOKE: ({"id": "x", "reason": "x"}, ADMINS),
+    'mutation { acknowledgeTerms(input: {delegationId: "x", termsHash: "x"}) { userErrors { code } } }': (
+        {},
+        OWNER,
+    ),
+    'mutation { amendDelegation(input: {delegationId: "x", expectedVersion: 1}) { userErrors { code } } }': (
+        {},
+        ADMINS,
+    ),
+    'mutation { suspendDelegation(input: {delegationId: "x", reason: "x"}) { userErrors { code } } }': (
+        {},
+        ADMINS,
+    ),
+    'mutation { resumeDelegation(input: {delegationId: "x"}) { userErrors { code } } }': ({}, ADMINS),
+    'mutation { reportTrustScore(input: {agentId: "x", score: 1, reason: "x"}) { userErrors { code } } }': (
+        {},
+        frozenset({Role.TRUST_AUTHORITY}),
+    ),
     'mutation { createBinding(input: {delegationId: "x", agentId: "x"}) { userErrors { code } } }': (
         {},
         OPERATORS,
@@ -83,6 +101,15 @@ async def test_each_field_asks_for_its_permission(world: World) -> None:
     _, by_role = await keys(world)
     for query, allowed in QUERIES.items():
         await _allowed(world, by_role, query, {}, allowed)
+
+
+async def test_whoever_reads_may_have_a_dispatch_explained(world: World) -> None:
+    acme, by_role = await keys(world)
+    id = (await world.delegated(acme, await world.tenant("globex")))["delegation"]["id"]
+    query = (
+        'query ($id: ID!) { explainDispatch(input: {delegationId: $id, scope: "receipts:read"}) { allowed } }'
+    )
+    await _allowed(world, by_role, query, {"id": id}, READERS)
 
 
 async def test_each_mutation_asks_for_its_permission(world: World) -> None:

@@ -8,12 +8,13 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select
 
 from app.api.context import Context, Gateway
 from app.api.requests import Operation
 from app.api.schema import make_schema
 from app.delegations.acceptance import Accepted, OfferRef, accept
+from app.delegations.amending import Amendment, amend_delegation
 from app.delegations.bindings import create_binding
 from app.delegations.offers import OfferDraft, offer
 from app.identity.callers import Caller, find_caller
@@ -22,19 +23,24 @@ from app.inventory.actions import define_action
 from app.inventory.agents import AgentDraft, register_agent
 from app.inventory.upstreams import register_upstream
 from app.ledger.wake import Wake
+from app.proxy.judging import Judges
 from app.proxy.perform import Performer
+from app.rules.amendments import Changes
 from app.rules.errors import Refusal
-from app.rules.ids import DAY, BootId, Instant
+from app.rules.ids import DAY, HOUR, BootId, Instant
 from app.rules.terms import Constraints
 from app.rules.tokens import TokenKind
+from app.rules.windows import WindowKind, windows_at
 from app.settings import Settings
 from app.store.engine import Store, Tx
 from app.store.installation import make_store
 from app.store.keys import Keys, new_id
-from app.store.tables import Agent
+from app.store.tables import Agent, Delegation, UsageWindow
+from tests.world import PLANS
 
 SCHEMA = make_schema()
 KEYS = Keys(b"x" * 40)
+SPARE = "spare:read"  # what agents hold and delegations only propose
 
 QUERY = """
 query ($direction: Direction!, $first: Int!) {
@@ -62,6 +68,14 @@ PARTS = """
   actions { id upstreamName url }
   bindings(first: 3) { nodes { id tokens { id } } }
   audit(first: 3, events: ["binding.*"]) { nodes { seq delegation { id } } }
+"""
+GOVERNED = """
+  id
+  proposedTerms { version scopes }
+  usage { kind used remaining }
+  hours: usageHistory(kind: HOUR) { used }
+  months: usageHistory(kind: MONTH) { limit }
+  advice { code }
 """
 #: As deep as a document may be: what one level finds, the next asks for.
 DEEP = """
@@ -104,7 +118,7 @@ async def test_a_page_of_a_hundred_costs_the_statements_of_a_page_of_two(
 ) -> None:
     by, to = await store.write(_seed, 100)
     context = _context(store, by if direction == "OUTGOING" else to)
-    for fields in (PARTIES, PARTS, DEEP):
+    for fields in (PARTIES, PARTS, GOVERNED, DEEP):
         counts = {}
         for first in (2, 100):
             with counting() as statements:
@@ -119,12 +133,24 @@ async def test_a_page_shows_as_much_of_each_as_of_one(store: Store) -> None:
     shown = await _run(_context(store, by)(), QUERY % PARTS, direction="OUTGOING", first=30)
     for node in shown["delegations"]["nodes"]:
         assert len(node["bindings"]["nodes"]) == len(node["audit"]["nodes"]) == 3
-        assert len(node["actions"]) == len(node["termsHistory"]) == 1
+        assert (len(node["actions"]), len(node["termsHistory"])) == (1, 2)
+
+
+async def test_a_page_shows_as_much_of_what_governs_each_as_of_one(store: Store) -> None:
+    by, _ = await store.write(_seed, 30)
+    await store.write(_used)
+    shown = await _run(_context(store, by)(), QUERY % GOVERNED, direction="OUTGOING", first=30)
+    for node in shown["delegations"]["nodes"]:
+        assert node["proposedTerms"]["version"] == 3
+        assert [(each["kind"], each["used"], each["remaining"]) for each in node["usage"]] == [("HOUR", 2, 3)]
+        assert (len(node["hours"]), len(node["months"])) == (3, 0)
+        assert {each["code"] for each in node["advice"]} == {"TRUST_FLOOR_LOW", "NO_IP_ALLOWLIST"}
 
 
 def _context(store: Store, caller: Caller) -> Any:
     settings = Settings()
-    gateway = Gateway(settings, store, KEYS, Wake(store), cast(Performer, None), "http://gateway.test", {})
+    performer, judges = cast(Performer, None), cast(Judges, None)
+    gateway = Gateway(settings, store, KEYS, Wake(store), performer, judges, "http://gateway.test", PLANS, {})
     return lambda: Context(gateway, caller, None)
 
 
@@ -162,13 +188,22 @@ def _seed(tx: Tx, many: int) -> tuple[Caller, Caller]:
             response_mode="BUFFERED",
             idempotent=True,
         )
-        _delegate(tx, by, to, _agent(tx, by, f"agent-{n}", [scope]), actors)
+        _delegate(tx, by, to, _agent(tx, by, f"agent-{n}", [scope, SPARE]), actors)
     return by, to
+
+
+def _used(tx: Tx) -> None:
+    """Two actions in this hour and in each of the three before, under each delegation."""
+    hour = windows_at(tx.now())[0].start
+    for id in tx.scalars(select(Delegation.id)):
+        for ago in range(4):
+            starts_at = Instant(hour - ago * HOUR)
+            tx.add(UsageWindow(delegation_id=id, kind=WindowKind.HOUR, starts_at=starts_at, used=2))
 
 
 def _tenant(tx: Tx, slug: str) -> Caller:
     minted = KEYS.mint(TokenKind.API_KEY)
-    create_tenant(tx, slug, slug, "standard", minted)
+    create_tenant(tx, slug, slug, "standard", minted, PLANS)
     tx.flush()
     caller = find_caller(tx, minted.hash)
     assert caller is not None
@@ -182,16 +217,17 @@ def _agent(tx: Tx, of: Caller, name: str, scopes: list[str]) -> Agent:
 
 
 def _delegate(tx: Tx, by: Caller, to: Caller, agent: Agent, actors: list[Agent]) -> None:
+    lent = [scope for scope in agent.scopes if scope != SPARE]
     constraints = Constraints(Instant(tx.now() + DAY))
-    draft = OfferDraft(agent.id, to.tenant_id, agent.scopes, constraints, "TOKEN", "LIVE", None, {})
+    draft = OfferDraft(agent.id, to.tenant_id, lent, constraints, "TOKEN", "LIVE", None, {})
     minted = KEYS.mint(TokenKind.OFFER)
-    assert not isinstance(offer(tx, by, draft, minted), Refusal)
-    token = KEYS.mint(TokenKind.LIVE)
+    assert not isinstance(offer(tx, by, draft, minted, PLANS), Refusal)
     ref = OfferRef(minted.hash, None)
-    accepted = accept(
-        tx, to, ref, actors[0].id, token, acknowledged=True, expected_hash=None, accept_key=None
-    )
+    accepted = accept(tx, to, ref, actors[0].id, KEYS, acknowledged=True, expected_hash=None, accept_key=None)
     assert isinstance(accepted, Accepted)
     for actor in actors[1:]:
-        issued = create_binding(tx, to, accepted.delegation.id, actor.id, KEYS.mint(TokenKind.LIVE))
+        issued = create_binding(tx, to, accepted.delegation.id, actor.id, KEYS)
         assert not isinstance(issued, Refusal)
+    changes = Changes(list(agent.scopes), {"max_actions_per_hour": 5})
+    amended = amend_delegation(tx, by, Amendment(accepted.delegation.id, 1, changes))
+    assert not isinstance(amended, Refusal)

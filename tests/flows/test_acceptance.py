@@ -189,11 +189,12 @@ async def test_a_wrong_offer_is_not_locked_for_a_lock_is_written_and_takes_longe
 ) -> None:
     offered = await world.offer()
     actor = await world.agent(offered.delegate, [])
-    ref, owner, minted = await kind(world, offered), offered.delegate.owner, world.keys.mint(TokenKind.LIVE)
-    given = (owner, ref, actor.id, minted)
+    ref, owner = await kind(world, offered), offered.delegate.owner
+    given = (owner, ref, actor.id, world.keys)
     taken = await traced(world, accept, *given, acknowledged=True, expected_hash=None, accept_key="key")
-    assert taken == (NOT_ACCEPTABLE, False)
-    assert await traced(world, decline, owner, ref, None) == (NOT_ACCEPTABLE, False)
+    # Its own agent is locked whatever the offer is: whoever reports its trust waits until it is bound.
+    assert taken == (NOT_ACCEPTABLE, [("agents", actor.id)])
+    assert await traced(world, decline, owner, ref, None) == (NOT_ACCEPTABLE, [])
 
 
 async def test_what_is_wrong_with_the_acceptance_itself_is_said_before_anybody_looks_for_the_offer(

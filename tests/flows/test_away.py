@@ -42,7 +42,7 @@ def say(tx: Tx, *statements: str) -> None:
 
 def tenant_then(tx: Tx, world: World, *statements: str) -> None:
     """Makes a tenant before it says these."""
-    create_tenant(tx, "acme", "Acme", "standard", world.keys.mint(TokenKind.API_KEY))
+    create_tenant(tx, "acme", "Acme", "standard", world.keys.mint(TokenKind.API_KEY), world.plans)
     tx.flush()
     say(tx, *statements)
 

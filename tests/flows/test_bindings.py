@@ -24,16 +24,14 @@ from tests.world import Lent, World
 async def refused_binding(world: World, by: Caller, id: DelegationId, agent: Agent | AgentId) -> Refusal:
     """Why an agent is not bound."""
     agent_id = agent.id if isinstance(agent, Agent) else agent
-    refusal = await world.write(create_binding, by, id, agent_id, world.keys.mint(TokenKind.LIVE))
+    refusal = await world.write(create_binding, by, id, agent_id, world.keys)
     assert isinstance(refusal, Refusal)
     return refusal
 
 
 async def rotated(world: World, lent: Lent, overlap: int = 0) -> Minted:
     """A new token for the delegation's first binding."""
-    minted = world.keys.mint(TokenKind.LIVE)
-    await world.made(rotate_token, lent.delegate.owner, lent.binding.id, overlap, minted)
-    return minted
+    return (await world.rotate(lent, overlap)).token
 
 
 # -- binding
@@ -82,9 +80,9 @@ async def test_a_delegation_has_so_many_bindings_and_no_more_however_many_bind_a
 ) -> None:
     monkeypatch.setattr(bindings, "MOST_BINDINGS", 4)
     lent = await world.delegation()
-    tokens = [world.keys.mint(TokenKind.LIVE) for _ in range(20)]
+    owner, actor = lent.delegate.owner, lent.actor.id
     answers = await asyncio.gather(
-        *(world.write(create_binding, lent.delegate.owner, lent.id, lent.actor.id, token) for token in tokens)
+        *(world.write(create_binding, owner, lent.id, actor, world.keys) for _ in range(20))
     )
     assert sum(isinstance(each, Refusal) for each in answers) == 17
     assert len(await world.rows(Binding)) == 4
@@ -95,15 +93,15 @@ async def test_a_delegation_has_so_many_bindings_and_no_more_however_many_bind_a
 @pytest.mark.parametrize("role", Role)
 async def test_an_operator_binds_and_rotates_and_an_auditor_does_not(world: World, role: Role) -> None:
     lent = await world.delegation()
-    caller, token = await world.caller(lent.delegate, role), world.keys.mint(TokenKind.LIVE)
+    caller = await world.caller(lent.delegate, role)
     if role in (Role.OWNER, Role.ADMIN, Role.OPERATOR):
-        await world.made(create_binding, caller, lent.id, lent.actor.id, token)
-        await world.made(rotate_token, caller, lent.binding.id, 0, world.keys.mint(TokenKind.LIVE))
+        await world.made(create_binding, caller, lent.id, lent.actor.id, world.keys)
+        await world.made(rotate_token, caller, lent.binding.id, 0, world.keys)
         return
     with pytest.raises(Forbidden):
-        await world.write(create_binding, caller, lent.id, lent.actor.id, token)
+        await world.write(create_binding, caller, lent.id, lent.actor.id, world.keys)
     with pytest.raises(Forbidden):
-        await world.write(rotate_token, caller, lent.binding.id, 0, token)
+        await world.write(rotate_token, caller, lent.binding.id, 0, world.keys)
 
 
 # -- rotating
@@ -178,8 +176,7 @@ async def test_a_rotation_stands_in_the_delegates_ledger_alone(world: World) -> 
 @pytest.mark.parametrize("overlap", [-1, LONGEST_OVERLAP + 1])
 async def test_an_overlap_is_a_day_at_most(world: World, overlap: int) -> None:
     lent = await world.delegation()
-    token = world.keys.mint(TokenKind.LIVE)
-    refusal = await world.write(rotate_token, lent.delegate.owner, lent.binding.id, overlap, token)
+    refusal = await world.write(rotate_token, lent.delegate.owner, lent.binding.id, overlap, world.keys)
     assert isinstance(refusal, Refusal)
     assert (refusal.code, refusal.path) == (Code.INVALID, ("overlapSeconds",))
 
@@ -191,8 +188,7 @@ async def test_so_many_tokens_overlap_and_no_more_but_replacing_them_all_at_once
     lent = await world.delegation()
     for _ in range(2):
         await rotated(world, lent, overlap=60)
-    token = world.keys.mint(TokenKind.LIVE)
-    refusal = await world.write(rotate_token, lent.delegate.owner, lent.binding.id, 60, token)
+    refusal = await world.write(rotate_token, lent.delegate.owner, lent.binding.id, 60, world.keys)
     assert isinstance(refusal, Refusal)
     assert refusal.code is Code.LIMIT_REACHED
     new = await rotated(world, lent)  # a leaked token must be replaceable now, whatever overlaps
@@ -203,9 +199,8 @@ async def test_so_many_tokens_overlap_and_no_more_but_replacing_them_all_at_once
 
 async def test_nobody_but_the_delegate_rotates_or_learns_that_there_is_a_binding(world: World) -> None:
     lent, stranger = await world.delegation(), await world.tenant()
-    token = world.keys.mint(TokenKind.LIVE)
     answers = [
-        await world.write(rotate_token, by, id, 0, token)
+        await world.write(rotate_token, by, id, 0, world.keys)
         for by, id in (
             (lent.delegator.owner, lent.binding.id),
             (stranger.owner, lent.binding.id),
@@ -222,8 +217,7 @@ async def test_a_dead_binding_gets_no_new_token(world: World) -> None:
     await world.made(revoke_binding, revoked.delegate.owner, revoked.binding.id, None)
     await world.made(revoke, ended.delegate.owner, ended.id, "over")
     for lent in (revoked, ended):
-        token = world.keys.mint(TokenKind.LIVE)
-        refusal = await world.write(rotate_token, lent.delegate.owner, lent.binding.id, 0, token)
+        refusal = await world.write(rotate_token, lent.delegate.owner, lent.binding.id, 0, world.keys)
         assert isinstance(refusal, Refusal)
         assert refusal.code is Code.WRONG_STATE
 

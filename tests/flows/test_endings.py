@@ -15,7 +15,6 @@ from app.rules.ids import DelegationId
 from app.rules.lifecycle import Party, Status
 from app.rules.permissions import Role
 from app.rules.texts import LONGEST_TEXT
-from app.rules.tokens import TokenKind
 from app.store.keys import new_id
 from app.store.tables import Binding, Delegation
 from tests.flows.nodes import Node, node
@@ -56,8 +55,8 @@ async def test_either_party_revokes_and_both_ledgers_say_which(world: World, par
 async def test_a_receipt_counts_what_the_revocation_ended(world: World) -> None:
     lent = await world.delegation()
     rotated, dead = await world.bind(lent), await world.bind(lent)
-    token = world.keys.mint(TokenKind.LIVE)
-    await world.made(rotate_token, lent.delegate.owner, rotated.id, 60, token)  # two tokens overlap
+    # two tokens overlap
+    await world.made(rotate_token, lent.delegate.owner, rotated.id, 60, world.keys)
     await world.made(revoke_binding, lent.delegate.owner, dead.id, "no longer needed")
     async with node(world) as at:
         goes = [await at.go(lent), await at.go(rotated)]

@@ -10,7 +10,6 @@ from app.delegations.endings import Revoked, revoke
 from app.inventory.agents import AgentChanges, update_agent
 from app.rules.errors import Code, Refusal
 from app.rules.ids import AgentId, BindingId, DelegationId
-from app.rules.tokens import TokenKind
 from app.store.keys import new_id
 from tests.flows.conftest import POSTGRES
 from tests.flows.traces import traced
@@ -26,12 +25,12 @@ def _revoke(_world: World, by: Member, lent: Lent | None) -> tuple[Any, ...]:
 def _bind(world: World, by: Member, lent: Lent | None) -> tuple[Any, ...]:
     agent_id = AgentId(new_id("agt"))
     id = lent.id if lent else DelegationId(new_id("dlg"))
-    return create_binding, by.owner, id, agent_id, world.keys.mint(TokenKind.LIVE)
+    return create_binding, by.owner, id, agent_id, world.keys
 
 
 def _rotate(world: World, by: Member, lent: Lent | None) -> tuple[Any, ...]:
     id = lent.binding.id if lent else BindingId(new_id("bnd"))
-    return rotate_token, by.owner, id, 0, world.keys.mint(TokenKind.LIVE)
+    return rotate_token, by.owner, id, 0, world.keys
 
 
 def _unbind(_world: World, by: Member, lent: Lent | None) -> tuple[Any, ...]:
@@ -48,9 +47,9 @@ async def test_a_foreign_row_is_not_locked_and_answers_like_none(world: World, f
     lent, stranger = await world.delegation(), await world.tenant()
     foreign = await traced(world, *flow(world, stranger, lent))
     assert foreign == await traced(world, *flow(world, stranger, None))
-    refusal, left_a_trace = foreign
+    refusal, traces = foreign
     assert isinstance(refusal, Refusal)
-    assert (refusal.code, left_a_trace) == (Code.NOT_FOUND, False)
+    assert (refusal.code, traces) == (Code.NOT_FOUND, [])
 
 
 @POSTGRES
@@ -64,15 +63,17 @@ async def test_a_delegator_who_rotates_its_delegates_token_locks_nothing(world: 
 @POSTGRES
 async def test_an_offer_by_token_that_its_delegate_revokes_unseen_is_not_locked(world: World) -> None:
     offered = await world.offer()
-    refusal, left_a_trace = await traced(world, revoke, offered.delegate.owner, offered.id, "over")
+    refusal, traces = await traced(world, revoke, offered.delegate.owner, offered.id, "over")
     assert isinstance(refusal, Refusal)
-    assert (refusal.code, left_a_trace) == (Code.NOT_FOUND, False)
+    assert (refusal.code, traces) == (Code.NOT_FOUND, [])
 
 
 @POSTGRES
 async def test_a_party_who_revokes_leaves_a_trace(world: World) -> None:
     """What the tests above look for is there to be seen."""
     lent = await world.delegation()
-    revoked, left_a_trace = await traced(world, revoke, lent.delegator.owner, lent.id, "over")
+    revoked, traces = await traced(world, revoke, lent.delegator.owner, lent.id, "over")
     assert isinstance(revoked, Revoked)
-    assert left_a_trace
+    assert ("delegations", lent.id) in traces
+    _, again = await traced(world, revoke, lent.delegator.owner, lent.id, "over")
+    assert again == [("delegations", lent.id)], "a repeat only locks, and that is seen as well"

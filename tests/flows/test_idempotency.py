@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.delegations.bindings import rotate_token
 from app.delegations.endings import revoke
 from app.egress.outcomes import Outcome as Sent
 from app.proxy.attempts import Admission, Go, No, Replay
@@ -16,7 +15,6 @@ from app.proxy.settle import settle
 from app.proxy.upkeep import purge_keys
 from app.rules.entries import Outcome
 from app.rules.errors import Code
-from app.rules.tokens import TokenKind
 from app.store.engine import Tx
 from app.store.tables import IdempotencyKey
 from tests.flows.nodes import ANSWERED, NOT_SENT, REJECTED, TIMED_OUT, Node, node
@@ -73,8 +71,7 @@ async def test_a_withheld_answer_stays_withheld(world: World) -> None:
     lent = await world.delegation()
     async with node(world) as at:
         go = await at.go(lent, **WRITE)
-        token = world.keys.mint(TokenKind.LIVE)
-        await world.made(rotate_token, lent.delegate.owner, lent.binding.id, 0, token)
+        token = (await world.rotate(lent)).token
         await at.complete(go, ANSWERED, kept="the sealed answer")
         again = await at.admit(lent, **WRITE, token=token.text)
     assert again == Replay(go.attempt.id, lent.delegator.id, Outcome.WITHHELD, Code.TOKEN_INVALID, None)

@@ -7,7 +7,7 @@ from cryptography.exceptions import InvalidTag
 
 from app.inventory.actions import define_action, remove_action
 from app.inventory.agents import AgentChanges, AgentDraft, register_agent, update_agent
-from app.inventory.upstreams import Credential, register_upstream, update_upstream
+from app.inventory.upstreams import Credential, UpstreamChanges, register_upstream, update_upstream
 from app.proxy.attempts import Go, Released, Withheld
 from app.rules.entries import Event, Outcome
 from app.rules.errors import Code, Forbidden, Refusal
@@ -50,8 +50,7 @@ async def moved(
         world.keys,
         LOOPBACK,
         upstream.id,
-        base_url=base_url,
-        credential=credential,
+        UpstreamChanges(base_url, credential),
     )
 
 
@@ -130,16 +129,8 @@ async def test_a_header_that_frames_or_routes_a_request_carries_no_credential(
     refusal = await refused_upstream(world, member, credential=Credential(header, "x"))
     assert (refusal.code, refusal.path) == (Code.INVALID, ("credential", "header"))
     upstream = await world.upstream(member)
-    credential = Credential(header, "x")
-    answer = await world.write(
-        update_upstream,
-        member.owner,
-        world.keys,
-        LOOPBACK,
-        upstream.id,
-        base_url=None,
-        credential=credential,
-    )
+    changes = UpstreamChanges(credential=Credential(header, "x"))
+    answer = await world.write(update_upstream, member.owner, world.keys, LOOPBACK, upstream.id, changes)
     assert isinstance(answer, Refusal)
     assert (await world.row(Upstream, upstream.id)).credential_header is None
 

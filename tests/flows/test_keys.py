@@ -175,7 +175,8 @@ async def test_when_a_key_was_last_used_never_goes_back(world: World) -> None:
 
 @pytest.mark.parametrize("slug", ["", "A", "a b", "-a", "a-", "a_b", "é", "x" * 64, "a\n"])
 async def test_a_slug_is_lower_case_letters_digits_and_inner_hyphens(world: World, slug: str) -> None:
-    refusal = await world.write(create_tenant, slug, "Acme", "standard", world.keys.mint(TokenKind.API_KEY))
+    key = world.keys.mint(TokenKind.API_KEY)
+    refusal = await world.write(create_tenant, slug, "Acme", "standard", key, world.plans)
     assert isinstance(refusal, Refusal)
     assert (refusal.code, refusal.path) == (Code.INVALID, ("slug",))
     assert not await world.rows(Tenant)
@@ -184,7 +185,8 @@ async def test_a_slug_is_lower_case_letters_digits_and_inner_hyphens(world: Worl
 async def test_a_slug_is_taken_once_and_a_plan_is_one_that_there_is(world: World) -> None:
     await world.tenant("acme")
     for slug, plan, code in (("acme", "standard", Code.TAKEN), ("other", "gold", Code.INVALID)):
-        refusal = await world.write(create_tenant, slug, "Acme", plan, world.keys.mint(TokenKind.API_KEY))
+        key = world.keys.mint(TokenKind.API_KEY)
+        refusal = await world.write(create_tenant, slug, "Acme", plan, key, world.plans)
         assert isinstance(refusal, Refusal)
         assert refusal.code is code
     assert len(await world.rows(Tenant)) == 1

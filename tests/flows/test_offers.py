@@ -9,13 +9,12 @@ import pytest
 from app.delegations import offers
 from app.delegations.endings import revoke
 from app.delegations.offers import MOST_ADDRESSED, OfferDraft, offer, outgoing
-from app.identity import tenants
 from app.rules.entries import Event
 from app.rules.errors import Code, Forbidden, Refusal
 from app.rules.ids import AgentId, TenantId
 from app.rules.lifecycle import Status
+from app.rules.limits import LARGEST_METADATA, LONGEST_DELEGATION, LONGEST_OFFER, OFFER_LIVES
 from app.rules.permissions import Role
-from app.rules.terms import LARGEST_METADATA, LONGEST_DELEGATION, LONGEST_OFFER, OFFER_LIVES
 from app.rules.tokens import TokenKind
 from app.store.keys import new_id
 from app.store.tables import Agent, Delegation, TermsVersion
@@ -25,16 +24,16 @@ DAYS = 86_400.0  # seconds
 
 
 @pytest.fixture
-def plan_of_three(monkeypatch: pytest.MonkeyPatch) -> int:
+def plan_of_three(world: World) -> int:
     """A plan so small that a test can fill it."""
-    monkeypatch.setitem(tenants.PLANS, "standard", 3)
+    world.plans["standard"] = 3
     return 3
 
 
 async def refused(world: World, by: Member, draft: OfferDraft) -> Refusal:
     """Why an offer is refused."""
     minted = world.keys.mint(TokenKind.OFFER)
-    refusal = await world.write(offer, by.owner, draft, minted)
+    refusal = await world.write(offer, by.owner, draft, minted, world.plans)
     assert isinstance(refusal, Refusal)
     return refusal
 
@@ -108,7 +107,21 @@ Spoil = Callable[[World, Agent, Member], dict[str, Any]]
             ("constraints", "ipAllowlist", "0"),
         ),
         (lambda world, mine, by: {"metadata": "x" * LARGEST_METADATA}, Code.INVALID, ("metadata",)),
-        (lambda world, mine, by: {"environment": "SANDBOX"}, Code.NOT_SUPPORTED, ("environment",)),
+        (
+            lambda world, mine, by: {"max_cost_units_per_month": 0},
+            Code.CAP_INVALID,
+            ("constraints", "maxCostUnitsPerMonth"),
+        ),
+        (
+            lambda world, mine, by: {"require_trust_score_above": 100},
+            Code.INVALID,
+            ("constraints", "requireTrustScoreAbove"),
+        ),
+        (
+            lambda world, mine, by: {"ip_allowlist": ("::ffff:192.0.2.0/120",)},
+            Code.CIDR_INVALID,
+            ("constraints", "ipAllowlist", "0"),
+        ),
     ],
 )
 async def test_a_refused_offer_names_what_is_wrong_and_leaves_nothing_behind(
@@ -138,7 +151,7 @@ async def test_only_an_owner_offers(world: World, role: Role) -> None:
     draft = world.draft((await world.agent(by)).id, to.id)
     caller = await world.caller(by, role)
     with pytest.raises(Forbidden, match=f"{role}.*delegation:offer"):
-        await world.write(offer, caller, draft, None)
+        await world.write(offer, caller, draft, None, world.plans)
     assert not await world.rows(Delegation)
 
 
@@ -146,8 +159,12 @@ async def test_a_plan_is_not_overrun_however_many_offer_at_once(world: World, pl
     by, to = await world.tenant(), await world.tenant()
     # each another agent: an agent's own lock must not be what keeps them apart
     drafts = [world.draft((await world.agent(by)).id, to.id) for _ in range(50)]
+    tokens = [world.keys.mint(TokenKind.OFFER) for _ in drafts]
     answers = await asyncio.gather(
-        *(world.write(offer, by.owner, each, world.keys.mint(TokenKind.OFFER)) for each in drafts)
+        *(
+            world.write(offer, by.owner, draft, token, world.plans)
+            for draft, token in zip(drafts, tokens, strict=True)
+        )
     )
     refusals = [each.code for each in answers if isinstance(each, Refusal)]
     assert refusals == [Code.PLAN_LIMIT] * (50 - plan_of_three)
@@ -155,13 +172,13 @@ async def test_a_plan_is_not_overrun_however_many_offer_at_once(world: World, pl
 
 
 async def test_the_harness_catches_a_plan_that_is_counted_before_it_is_locked(
-    world: World, plan_of_three: int, monkeypatch: pytest.MonkeyPatch
+    world: World, plan_of_three: int
 ) -> None:
     """The broken variant: count in one transaction, offer in the next."""
     by, to = await world.tenant(), await world.tenant()
     agent = await world.agent(by)
     counts = [await world.read(outgoing, by.id, world.later(0)) for _ in range(10)]
-    monkeypatch.setitem(tenants.PLANS, "standard", 1_000)  # what follows relies on what was counted
+    world.plans["standard"] = 1_000  # what follows relies on what was counted
     await asyncio.gather(*(world.offer(by, to, agent) for count in counts if count < plan_of_three))
     assert len(await world.rows(Delegation)) > plan_of_three
 
@@ -200,7 +217,9 @@ async def test_twenty_addressed_offers_of_one_tenant_to_another_are_open_at_once
 async def test_addressed_offers_at_once_stay_within_their_twenty(world: World) -> None:
     by, to = await world.tenant(), await world.tenant()
     drafts = [world.draft((await world.agent(by)).id, to.id, acceptance="ADDRESSED") for _ in range(40)]
-    answers = await asyncio.gather(*(world.write(offer, by.owner, each, None) for each in drafts))
+    answers = await asyncio.gather(
+        *(world.write(offer, by.owner, each, None, world.plans) for each in drafts)
+    )
     assert sum(isinstance(each, Delegation) for each in answers) == MOST_ADDRESSED
     assert len(await world.ledger(to, Event.OFFERED)) == MOST_ADDRESSED
 

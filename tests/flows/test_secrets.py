@@ -6,10 +6,9 @@ import asyncpg
 import orjson
 
 from app.delegations.acceptance import decline
-from app.delegations.bindings import rotate_token
 from app.egress.outcomes import Answer
 from app.identity.api_keys import create_key
-from app.inventory.upstreams import Credential, update_upstream
+from app.inventory.upstreams import Credential, UpstreamChanges, update_upstream
 from app.proxy.answers import answered, open_answer, seal_answer
 from app.rules.permissions import Role
 from app.rules.tokens import TokenKind
@@ -17,7 +16,11 @@ from app.store.tables import Agent, Row
 from tests.flows.nodes import ANSWERED, node
 from tests.world import LOOPBACK, SECRET, World
 
-CREDENTIALS = Credential("Authorization", "Bearer first-of-them"), Credential("X-Key", "second-of-them")
+CREDENTIALS = (
+    Credential("Authorization", "Bearer first-of-them"),
+    Credential("X-Key", "second-of-them"),
+    Credential("X-Key", "the-sandboxes-own"),
+)
 ANSWER = Answer(200, ANSWERED.headers, b"what the upstream told the delegate alone")
 
 
@@ -43,15 +46,13 @@ def _files(folder: Path) -> list[Path]:
 
 async def live_a_little(world: World) -> tuple[list[str], list[str]]:
     """Every token that the world gives away in a life, and every other secret."""
-    first, second = CREDENTIALS
+    first, second, sandbox = CREDENTIALS
     lent = await world.delegation()
     owner = lent.delegator.owner
     upstream = await world.upstream(lent.delegator, "other-api", credential=first)
-    await world.made(
-        update_upstream, owner, world.keys, LOOPBACK, upstream.id, base_url=None, credential=second
-    )
-    rotated, key = world.keys.mint(TokenKind.LIVE), world.keys.mint(TokenKind.API_KEY)
-    await world.made(rotate_token, lent.delegate.owner, lent.binding.id, 60, rotated)
+    changes = UpstreamChanges(None, second, "http://127.0.0.1:10", sandbox)
+    await world.made(update_upstream, owner, world.keys, LOOPBACK, upstream.id, changes)
+    rotated, key = (await world.rotate(lent, 60)).token, world.keys.mint(TokenKind.API_KEY)
     await world.made(
         create_key, owner, name="a key", subject=None, role=Role.VIEWER, expires_at=None, minted=key
     )
@@ -63,7 +64,8 @@ async def live_a_little(world: World) -> tuple[list[str], list[str]]:
         await at.complete(go, ANSWER, sealed)
     tokens = [lent.delegator.key, lent.delegate.key, key.text, lent.bound.token.text, rotated.text]
     offers = [lent.offered.token, declined.token]
-    told = ["an idempotency key of the delegate", ANSWER.body.decode(), first.value, second.value, SECRET]
+    credentials = [each.value for each in CREDENTIALS]
+    told = ["an idempotency key of the delegate", ANSWER.body.decode(), *credentials, SECRET]
     return tokens + offers, told
 
 

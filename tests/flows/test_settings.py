@@ -54,7 +54,9 @@ def test_a_network_that_is_none_is_told_what_would_be_one(
     assert all(each in str(raised.value) for each in right)
 
 
-@pytest.mark.parametrize("name", ["DATA_DIR", "DATABASE_URL", "SECRET_KEY", "PUBLIC_URL", "METRICS_TOKEN"])
+@pytest.mark.parametrize(
+    "name", ["DATA_DIR", "DATABASE_URL", "SECRET_KEY", "PUBLIC_URL", "METRICS_TOKEN", "PLANS"]
+)
 def test_a_setting_that_is_there_and_empty_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -53,9 +53,13 @@ def test_the_leaf_hash_of_an_entry_does_not_change_from_release_to_release() -> 
     [
         (["delegation.offered"], {"delegation.offered"}),
         (["delegation.off*"], {"delegation.offered"}),
-        (["binding.*", "token.issued"], {"binding.created", "binding.revoked", "token.issued"}),
+        (["token.*", "binding.created"], {"token.issued", "token.rotated", "binding.created"}),
+        (
+            ["binding.*"],
+            {"binding.created", "binding.revoked", "binding.trust_lost", "binding.trust_regained"},
+        ),
         (["*.revoked"], {"delegation.revoked", "binding.revoked", "api_key.revoked"}),
-        (["agent.*ed"], {"agent.registered", "agent.updated"}),
+        (["agent.*ed"], {"agent.registered", "agent.updated", "agent.trust_reported"}),
         (["token.issue?"], {"token.issued"}),
         (["*"], set(Event)),
         (["delegation"], set()),

@@ -10,13 +10,18 @@ from app.rules.lifecycle import ENDED, MOVES, REFUSES, Move, Party, Status, stan
 
 #: Every move that there is. Each other (status, move, party) is refused.
 TABLE = """
-    PENDING  ACCEPT   DELEGATE   ACTIVE
-    PENDING  DECLINE  DELEGATE   DECLINED
-    PENDING  REVOKE   DELEGATOR  REVOKED
-    PENDING  LAPSE    SYSTEM     LAPSED
-    ACTIVE   REVOKE   DELEGATOR  REVOKED
-    ACTIVE   REVOKE   DELEGATE   REVOKED
-    ACTIVE   EXPIRE   SYSTEM     EXPIRED
+    PENDING    ACCEPT   DELEGATE   ACTIVE
+    PENDING    DECLINE  DELEGATE   DECLINED
+    PENDING    REVOKE   DELEGATOR  REVOKED
+    PENDING    LAPSE    SYSTEM     LAPSED
+    ACTIVE     SUSPEND  DELEGATOR  SUSPENDED
+    ACTIVE     REVOKE   DELEGATOR  REVOKED
+    ACTIVE     REVOKE   DELEGATE   REVOKED
+    ACTIVE     EXPIRE   SYSTEM     EXPIRED
+    SUSPENDED  RESUME   DELEGATOR  ACTIVE
+    SUSPENDED  REVOKE   DELEGATOR  REVOKED
+    SUSPENDED  REVOKE   DELEGATE   REVOKED
+    SUSPENDED  EXPIRE   SYSTEM     EXPIRED
 """
 ALLOWED = {
     (before, move, party): after for before, move, party, after in map(str.split, TABLE.split("\n")[1:-1])
@@ -40,7 +45,7 @@ def test_nothing_leaves_a_state_that_has_ended(status: Status) -> None:
 
 def test_each_move_ends_somewhere_else_and_each_state_but_the_first_and_the_coming_ones_is_reached() -> None:
     assert all(before is not after for (before, _, _), after in MOVES.items())
-    coming = {Status.VALIDATING, Status.VALIDATION_FAILED, Status.SUSPENDED}
+    coming = {Status.VALIDATING, Status.VALIDATION_FAILED}
     assert {*MOVES.values()} == {*Status} - coming - {Status.PENDING}
 
 
@@ -48,6 +53,12 @@ def test_only_the_delegate_takes_an_offer_and_only_the_clock_lets_it_lapse() -> 
     by = {move: {party for (_, each, party) in MOVES if each is move} for move in Move}
     assert by[Move.ACCEPT] == by[Move.DECLINE] == {Party.DELEGATE}
     assert by[Move.LAPSE] == by[Move.EXPIRE] == {Party.SYSTEM}
+
+
+def test_only_the_delegator_suspends_and_resumes() -> None:
+    moves = {move: (party, before, after) for (before, move, party), after in MOVES.items()}
+    assert moves[Move.SUSPEND] == (Party.DELEGATOR, Status.ACTIVE, Status.SUSPENDED)
+    assert moves[Move.RESUME] == (Party.DELEGATOR, Status.SUSPENDED, Status.ACTIVE)
 
 
 @pytest.mark.parametrize("status", Status)

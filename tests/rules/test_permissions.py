@@ -13,6 +13,7 @@ TABLE = """
     dispatch           + + + . . . .
     binding:write      + + + . . . .
     delegation:end     + + . . . . .
+    delegation:govern  + + . . . . .
     agent:write        + + . . . . .
     upstream:write     + + . . . . .
     api_key:read       + + . . . . .

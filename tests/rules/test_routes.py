@@ -8,15 +8,25 @@ from hypothesis import strategies as some
 
 from app.rules.errors import Code, Refusal
 from app.rules.ids import ActionId
-from app.rules.routes import ByPath, ByScope, Route, RouteTable, Unroutable, clash, fill, parse_template
+from app.rules.routes import ByPath, ByScope, Route, RouteTable, Unroutable, clash, fill, fits, parse_template
 
 
 def route(
     template: str, *, id: str = "", method: str = "GET", upstream: str = "api", scope: str = "a:b"
 ) -> Route:
     """An action; its id is its template unless told."""
-    segments = parse_template(template)
-    return Route(ActionId(id or template), upstream, scope, method, template, segments, idempotent=False)
+    return Route(
+        ActionId(id or template),
+        upstream,
+        scope,
+        method,
+        template,
+        parse_template(template),
+        idempotent=False,
+        cost_units=1,
+        schema=None,
+        has_sandbox=False,
+    )
 
 
 def found(templates: Sequence[str], path: str) -> str | None:
@@ -135,8 +145,8 @@ def test_of_templates_that_may_stand_together_no_two_fit_a_request_alike(
     for template in templates:
         if clash(parse_template(template), routes, "GET") is None:
             routes.append(route(template))
-    fits = [each.segments for each in routes if _fits(each.segments, path)]
-    best = min(fits, key=lambda parts: [part is None for part in parts], default=None)
+    fitting = [each.segments for each in routes if _fits(each.segments, path)]
+    best = min(fitting, key=lambda parts: [part is None for part in parts], default=None)
     answer = RouteTable(routes).find(ByPath("api", "GET", tuple(path)))
     assert [each.segments for each in answer] == ([best] if best else [])
 
@@ -145,6 +155,37 @@ def _fits(segments: Sequence[str | None], path: list[str]) -> bool:
     return len(segments) == len(path) and all(
         part in (None, given) for part, given in zip(segments, path, strict=True)
     )
+
+
+@given(some.lists(some_templates, max_size=8), some.lists(some.sampled_from("abc"), min_size=1, max_size=3))
+def test_what_a_request_leads_to_is_among_what_it_fits(templates: list[str], path: list[str]) -> None:
+    target = ByPath("api", "GET", tuple(path))
+    routes = [route(each) for each in templates]
+    assert [fits(each, target) for each in routes] == [_fits(each.segments, path) for each in routes]
+    assert all(fits(each, target) for each in RouteTable(routes).find(target))
+
+
+@pytest.mark.parametrize(
+    ("target", "fitting"),
+    [
+        (ByPath("api", "GET", ("r", "7")), True),
+        (ByPath("api", "GET", ("r",)), False),
+        (ByPath("api", "GET", ("r", "7", "x")), False),
+        (ByPath("api", "GET", ("q", "7")), False),
+        (ByPath("api", "POST", ("r", "7")), False),
+        (ByPath("other", "GET", ("r", "7")), False),
+        (ByPath("api", "GET", None), False),
+        (ByScope("a:b", None), True),
+        (ByScope("a:b", ActionId("act_1")), True),
+        (ByScope("a:b", ActionId("act_2")), False),
+        (ByScope("a:c", None), False),
+        (ByScope("a:c", ActionId("act_1")), False),
+    ],
+)
+def test_a_request_fits_an_action_by_all_that_it_says(target: ByPath | ByScope, fitting: bool) -> None:
+    action = route("/r/{id}", id="act_1")
+    assert fits(action, target) == fitting
+    assert (RouteTable([action]).find(target) == [action]) == fitting
 
 
 def test_parameters_are_filled_in_by_name() -> None:

@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from app.rules.errors import Code
+from app.rules.guards import Guards
 from app.rules.ids import DAY, Instant
-from app.rules.terms import (
+from app.rules.limits import (
+    HIGHEST_SCORE,
     LARGEST_CAP,
+    LARGEST_METADATA,
     LARGEST_REQUEST,
     LONGEST_DELEGATION,
     LONGEST_OFFER,
     MOST_NETWORKS,
-    Constraints,
-    Terms,
-    from_stored,
     refuse,
+    refuse_metadata,
     refuse_offer_expiry,
-    stored,
-    terms_hash,
 )
+from app.rules.terms import Constraints, Terms, from_stored, stored, terms_hash
 from app.rules.windows import WindowKind
 
 NOW = Instant(1_000 * DAY)
@@ -43,9 +43,15 @@ def limits(**values: Any) -> Constraints:
         limits(expires_at=NOW + 1),
         limits(expires_at=NOW + LONGEST_DELEGATION),
         limits(max_actions_per_hour=1, max_actions_per_day=LARGEST_CAP, max_actions_per_month=7),
+        limits(max_cost_units_per_month=1),
+        limits(max_cost_units_per_month=LARGEST_CAP),
         limits(max_request_bytes=LARGEST_REQUEST),
+        limits(require_trust_score_above=0),
+        limits(require_trust_score_above=HIGHEST_SCORE - 1),
         limits(ip_allowlist=("0.0.0.0/0", "::/0", "192.0.2.1", "2001:db8::/32")),
         limits(ip_allowlist=("192.0.2.0/24",) * MOST_NETWORKS),
+        # wider than what maps IPv4, or beside it
+        limits(ip_allowlist=("::/64", "::ffff:0:0:0/96", "64:ff9b::/96")),
     ],
 )
 def test_good_constraints_pass(constraints: Constraints) -> None:
@@ -62,6 +68,12 @@ def test_good_constraints_pass(constraints: Constraints) -> None:
         ({"max_actions_per_hour": -1}, Code.CAP_INVALID, "maxActionsPerHour"),
         ({"max_actions_per_day": LARGEST_CAP + 1}, Code.CAP_INVALID, "maxActionsPerDay"),
         ({"max_actions_per_month": 0}, Code.CAP_INVALID, "maxActionsPerMonth"),
+        ({"max_cost_units_per_month": 0}, Code.CAP_INVALID, "maxCostUnitsPerMonth"),
+        ({"max_cost_units_per_month": -1}, Code.CAP_INVALID, "maxCostUnitsPerMonth"),
+        ({"max_cost_units_per_month": LARGEST_CAP + 1}, Code.CAP_INVALID, "maxCostUnitsPerMonth"),
+        ({"require_trust_score_above": -1}, Code.INVALID, "requireTrustScoreAbove"),
+        ({"require_trust_score_above": HIGHEST_SCORE}, Code.INVALID, "requireTrustScoreAbove"),
+        ({"require_trust_score_above": HIGHEST_SCORE + 1}, Code.INVALID, "requireTrustScoreAbove"),
         ({"max_request_bytes": 0}, Code.CAP_INVALID, "maxRequestBytes"),
         ({"max_request_bytes": LARGEST_REQUEST + 1}, Code.CAP_INVALID, "maxRequestBytes"),
         ({"ip_allowlist": ("192.0.2.1/24",)}, Code.CIDR_INVALID, "ipAllowlist.0"),
@@ -69,6 +81,9 @@ def test_good_constraints_pass(constraints: Constraints) -> None:
         ({"ip_allowlist": ("192.0.2.0/33",)}, Code.CIDR_INVALID, "ipAllowlist.0"),
         ({"ip_allowlist": ("",)}, Code.CIDR_INVALID, "ipAllowlist.0"),
         ({"ip_allowlist": ("2001:db8::1/32",)}, Code.CIDR_INVALID, "ipAllowlist.0"),
+        ({"ip_allowlist": ("::ffff:192.0.2.0/120",)}, Code.CIDR_INVALID, "ipAllowlist.0"),
+        ({"ip_allowlist": ("::1", "::ffff:0:0/96")}, Code.CIDR_INVALID, "ipAllowlist.1"),
+        ({"ip_allowlist": ("::ffff:192.0.2.7",)}, Code.CIDR_INVALID, "ipAllowlist.0"),
         ({"ip_allowlist": ("192.0.2.0/24",) * (MOST_NETWORKS + 1)}, Code.LIMIT_REACHED, "ipAllowlist"),
     ],
 )
@@ -89,6 +104,19 @@ def test_an_offer_stands_open_for_ninety_days_at_most(at: int, fine: bool) -> No
         assert (refusal.code, refusal.path) == (Code.EXPIRY_INVALID, ("offerExpiresAt",))
 
 
+def test_the_highest_floor_still_lets_the_highest_score_act() -> None:
+    highest = Terms.of(1, [], stored(limits(require_trust_score_above=HIGHEST_SCORE - 1)))
+    assert highest.trusts(HIGHEST_SCORE)
+
+
+@pytest.mark.parametrize(("size", "fine"), [(LARGEST_METADATA, True), (LARGEST_METADATA + 1, False)])
+def test_metadata_is_bounded_by_its_bytes_as_json(size: int, fine: bool) -> None:
+    refusal = refuse_metadata("x" * (size - 2))  # and two quotes
+    assert (refusal is None) == fine
+    if refusal:
+        assert (refusal.code, refusal.path) == (Code.INVALID, ("metadata",))
+
+
 caps = some.none() | some.integers(1, LARGEST_CAP)
 networks = some.lists(some.ip_addresses().map(str), max_size=3).map(tuple)
 some_constraints = some.builds(
@@ -97,8 +125,12 @@ some_constraints = some.builds(
     max_actions_per_hour=caps,
     max_actions_per_day=caps,
     max_actions_per_month=caps,
+    max_cost_units_per_month=caps,
     ip_allowlist=networks,
+    require_trust_score_above=some.none() | some.integers(0, HIGHEST_SCORE - 1),
     max_request_bytes=some.none() | some.integers(1, LARGEST_REQUEST),
+    condition=some.none() | some.text(min_size=1),
+    deny_patterns=some.lists(some.text(), max_size=3).map(tuple),
 )
 
 
@@ -117,11 +149,23 @@ def test_every_constraint_is_stored() -> None:
         max_actions_per_hour=1,
         max_actions_per_day=2,
         max_actions_per_month=3,
+        max_cost_units_per_month=4,
         ip_allowlist=("::1",),
-        max_request_bytes=4,
+        require_trust_score_above=0,
+        max_request_bytes=5,
+        condition="true",
+        deny_patterns=("secret",),
     )
     assert len(stored(whole)) == len(fields(Constraints))
-    assert [whole.cap(kind) for kind in WindowKind] == [1, 2, 3]
+    assert [whole.cap(kind) for kind in WindowKind] == [1, 2, 3, 4]
+    assert Terms.of(1, [], stored(whole)).caps == tuple(zip(WindowKind, (1, 2, 3, 4), strict=True))
+    assert Terms.of(1, [], stored(whole)).guards == Guards(("secret",), "true")
+
+
+def test_only_what_is_limited_is_counted() -> None:
+    assert Terms.of(1, [], stored(GOOD)).caps == ()
+    one = Terms.of(1, [], stored(limits(max_cost_units_per_month=7)))
+    assert one.caps == ((WindowKind.COST_MONTH, 7),)
 
 
 def test_the_hash_is_over_the_terms_as_json_with_sorted_keys() -> None:
@@ -142,6 +186,10 @@ def test_the_hash_is_over_the_terms_as_json_with_sorted_keys() -> None:
         (1, ["a:b", "a:c"], GOOD, None),
         (1, ["a:b"], limits(max_actions_per_hour=1), None),
         (1, ["a:b"], limits(max_actions_per_day=1), None),
+        (1, ["a:b"], limits(max_cost_units_per_month=1), None),
+        (1, ["a:b"], limits(require_trust_score_above=0), None),
+        (1, ["a:b"], limits(condition="true"), None),
+        (1, ["a:b"], limits(deny_patterns=("secret",)), None),
         (1, ["a:b"], limits(expires_at=NOW + 2 * DAY), None),
         (1, ["a:b"], limits(ip_allowlist=("::1",)), None),
         (1, ["a:b"], GOOD, {}),

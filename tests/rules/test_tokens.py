@@ -6,7 +6,7 @@ from hypothesis import strategies as some
 
 from app.rules.tokens import TokenKind, render, shown, well_formed
 
-LENGTH = {TokenKind.API_KEY: 53, TokenKind.OFFER: 53, TokenKind.LIVE: 58}
+LENGTH = {TokenKind.API_KEY: 53, TokenKind.OFFER: 53, TokenKind.LIVE: 58, TokenKind.TEST: 58}
 
 kinds = some.sampled_from(TokenKind)
 randoms = some.binary(min_size=32, max_size=32)

@@ -1,4 +1,4 @@
-"""Calendar windows in UTC: each instant falls in exactly one hour, day and month."""
+"""Calendar windows in UTC: each instant falls in exactly one hour, day and month, and costs are counted by the month."""
 
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as some
 
 from app.rules.ids import DAY, HOUR, Instant
 from app.rules.instants import parse_rfc3339, rfc3339
-from app.rules.windows import WindowKind, windows_at
+from app.rules.windows import WindowKind, counts, windows_at
 
 #: 1970 to 2200.
 instants = some.integers(0, 7_258_118_400_000_000 - 1).map(Instant)
@@ -59,8 +59,20 @@ def test_windows_tile_time(now: Instant) -> None:
 
 @given(instants)
 def test_hours_lie_in_days_and_days_in_months(now: Instant) -> None:
-    hour, day, month = windows_at(now)
+    hour, day, month, _ = windows_at(now)
     assert month.start <= day.start <= hour.start < hour.end <= day.end <= month.end
     assert (hour.end - hour.start, day.end - day.start) == (HOUR, DAY)
     first, moment = (datetime.fromtimestamp(at / 1_000_000, UTC) for at in (month.start, now))
     assert (first.year, first.month, first.day) == (moment.year, moment.month, 1)
+
+
+@given(instants)
+def test_costs_are_counted_over_the_month_that_actions_are_counted_over(now: Instant) -> None:
+    month, costs = windows_at(now)[2:]
+    assert costs == month._replace(kind=WindowKind.COST_MONTH)
+
+
+@pytest.mark.parametrize("cost_units", [0, 1, 7])
+def test_an_action_counts_as_one_and_in_costs_as_what_it_costs(cost_units: int) -> None:
+    counted = {kind: counts(kind, cost_units) for kind in WindowKind}
+    assert counted == {**dict.fromkeys(WindowKind, 1), WindowKind.COST_MONTH: cost_units}

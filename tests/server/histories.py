@@ -6,7 +6,7 @@ ledgers, and the clock of the store, read under its locks.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from typing_extensions import override
@@ -14,6 +14,7 @@ from typing_extensions import override
 from app.rules.entries import Outcome
 from app.rules.ids import DispatchId
 from app.rules.instants import parse_rfc3339
+from app.rules.permissions import Role
 from app.store.tables import Dispatch
 from tests.server.client import Answer, Connection, graphql
 from tests.server.conftest import Here
@@ -26,32 +27,65 @@ AT_ONCE = 8  # histories
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A way to end a right: what is asked, which entry tells it, in whose ledgers, and what later calls are told."""
+    """A way to end a right: what is asked and of what, which entry tells it, in whose ledgers, and what later calls are
+    told.
+    """
 
     mutation: str
+    of: Callable[[Loan], str]
     event: str
     in_both: bool
     status: int
+    #: Whether somebody asks who is neither party.
+    by_authority: bool = False
 
 
 REVOKE = Ending(
     'mutation ($id: ID!) { revokeDelegation(input: {delegationId: $id, reason: "enough"}) '
     "{ receipt { inFlightAborted drained } userErrors { code } } }",
+    lambda loan: loan.id,
     "delegation.revoked",
     in_both=True,
     status=403,
 )
 UNBIND = Ending(
     'mutation ($id: ID!) { revokeBinding(input: {bindingId: $id, reason: "enough"}) { userErrors { code } } }',
+    lambda loan: loan.binding_id,
     "binding.revoked",
     in_both=True,
     status=403,
 )
 ROTATE = Ending(
     "mutation ($id: ID!) { rotateToken(input: {bindingId: $id}) { userErrors { code } } }",
+    lambda loan: loan.binding_id,
     "token.rotated",
     in_both=False,
     status=401,
+)
+SUSPEND = Ending(
+    'mutation ($id: ID!) { suspendDelegation(input: {delegationId: $id, reason: "enough"}) '
+    "{ userErrors { code } } }",
+    lambda loan: loan.id,
+    "delegation.suspended",
+    in_both=True,
+    status=403,
+)
+AMEND = Ending(
+    'mutation ($id: ID!) { amendDelegation(input: {delegationId: $id, expectedVersion: 1, scopes: ["receipts:write"]}) '
+    "{ userErrors { code } } }",
+    lambda loan: loan.id,
+    "delegation.amended",
+    in_both=True,
+    status=404,
+)
+DISTRUST = Ending(
+    'mutation ($id: ID!) { reportTrustScore(input: {agentId: $id, score: 10, reason: "enough"}) '
+    "{ userErrors { code } } }",
+    lambda loan: loan.actor.id,
+    "binding.trust_lost",
+    in_both=True,
+    status=403,
+    by_authority=True,
 )
 
 
@@ -99,9 +133,10 @@ async def lived(it: Here, loan: Loan, ending: Ending) -> History:
 
 
 async def _end(it: Here, loan: Loan, ending: Ending) -> tuple[dict[str, object], float]:
-    by = loan.delegator if ending.in_both else loan.delegate
-    of = loan.id if ending is REVOKE else loan.binding_id
-    answer = await graphql(it.port, by.key, ending.mutation, id=of)
+    key = (loan.delegator if ending.in_both else loan.delegate).key
+    if ending.by_authority:
+        key = (await it.lending.key(await it.lending.tenant(), Role.TRUST_AUTHORITY)).text
+    answer = await graphql(it.port, key, ending.mutation, id=ending.of(loan))
     (payload,) = answer.json["data"].values()
     assert payload["userErrors"] == []
     return payload.get("receipt", {}), answer.ended
@@ -125,8 +160,8 @@ async def histories(
 ) -> AsyncIterator[tuple[History, Records]]:
     """So many histories, some at a time, each batch of them between tenants of its own."""
     for _ in range(0, count, AT_ONCE):
-        first = await it.lending.loan(service.port)
-        loans = [first, *[await it.lending.another(first) for _ in range(AT_ONCE - 1)]]
+        loans = [loan async for loan in _loans(it, service)]
+        first = loans[0]
         before = len(service.seen)
         batch = await asyncio.gather(*(lived(it, loan, ending) for loan in loans))
         seen = service.dispatch_ids[before:]
@@ -134,6 +169,18 @@ async def histories(
         for history in batch:
             of_it = [[entry for entry in each if entry.delegation_id == history.loan.id] for each in whole]
             yield history, Records(await it.lending.admitted(history.loan), of_it, seen)
+
+
+async def _loans(it: Here, service: Upstream) -> AsyncIterator[Loan]:
+    """Delegations between two tenants, each to an agent of its own that is trusted."""
+    first = await it.lending.loan(service.port, require_trust_score_above=50)
+    for number in range(AT_ONCE):
+        loan = first
+        if number:
+            actor = await it.lending.agent(first.delegate, [], f"actor {number}")
+            loan = await it.lending.another(first, actor, require_trust_score_above=50)
+        await it.lending.trust(loan.actor, 80)
+        yield loan
 
 
 def violations(history: History, kept: Records) -> set[str]:

@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import select
 from typing_extensions import override
 
-from app.inventory.upstreams import Credential, list_upstreams, update_upstream
+from app.inventory.upstreams import Credential, UpstreamChanges, list_upstreams, update_upstream
 from app.rules.errors import Refusal
 from app.rules.ids import BindingId, DelegationId, DispatchId, Instant, TenantId
 from app.rules.windows import WindowKind
@@ -141,10 +141,10 @@ class Lending(World):
         agent = await self.agent(delegator, HELD)
         return Loan(await self.delegation(delegator, agent=agent, scopes=scopes, **given))
 
-    async def another(self, loan: Loan, **given: Any) -> Loan:
-        """One more delegation of the same service, between the same agents."""
+    async def another(self, loan: Loan, actor: Agent | None = None, **given: Any) -> Loan:
+        """One more delegation of the same service, between the same agents unless told."""
         offered = await self.offer(loan.delegator, loan.delegate, loan.agent, **{"scopes": LENT, **given})
-        return Loan(await self.accept(offered, loan.actor))
+        return Loan(await self.accept(offered, actor or loan.actor))
 
     async def move(self, loan: Loan, base_url: str) -> None:
         """The lent service is at another address from now on."""
@@ -154,7 +154,7 @@ class Lending(World):
         owner = loan.delegator.owner
         (service,) = list_upstreams(tx, owner)
         allow = [ip_network("0.0.0.0/0"), ip_network("::/0")]  # what an operator allowed at the time
-        return update_upstream(tx, owner, self.keys, allow, service.id, base_url=base_url, credential=None)
+        return update_upstream(tx, owner, self.keys, allow, service.id, UpstreamChanges(base_url))
 
     async def expire_token(self, loan: Loan) -> None:
         """The loan's token has passed its 30 days."""

@@ -19,6 +19,7 @@ from tests.serving import ROOT, Done, Installation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+REGISTER = 'mutation { registerAgent(input: {name: "actor", scopes: []}) { agent { id } } }'
 VIEWER = "{ viewer { subject role tenant { slug } } }"
 
 
@@ -32,6 +33,8 @@ WRONG = [
     ("egress_allow", "10.0.0.0/99", "CROSSGRANT_EGRESS_ALLOW"),
     ("log_level", "LOUD", "CROSSGRANT_LOG_LEVEL"),
     ("data_dir", "/dev/null/below-a-file", "CROSSGRANT_DATA_DIR"),
+    ("plans", "/dev/null/below-a-file", "CROSSGRANT_PLANS"),
+    ("plans", "/dev/null", "CROSSGRANT_PLANS"),
 ]
 
 
@@ -96,6 +99,8 @@ async def test_a_wrong_argument_is_one_line(tmp_path: Path) -> None:
         ["tenant", "create", "Not A Slug", "--name", "x"],
         ["tenant", "create", "acme", "--name", "x", "--plan", "none"],
         ["key", "create", "nobody", "--role", "ADMIN"],
+        ["agent", "trust", "agt_x", "80"],
+        ["agent", "trust", "agt_x", "101"],
     )
     for arguments in wrong if FULL else wrong[:1]:
         assert_one_line(await Installation(tmp_path).command(*arguments), "")
@@ -123,6 +128,21 @@ async def test_what_is_made_beside_a_running_server_works_at_once(
         assert (viewer["subject"], viewer["role"]) == ("a robot", "AUDITOR")
         log = await data(served.port, key["apiKey"], "{ auditLog { nodes { event actor } } }")
         assert log["nodes"] == [{"event": "api_key.created", "actor": "command-line"}]
+        agent = (await data(served.port, member.key, REGISTER))["agent"]["id"]
+        trusted = (await installation.command("agent", "trust", agent, "80", "--json")).json
+        assert trusted == {"agentId": agent, "tenantId": member.id, "trustScore": 80}
+        shown = await data(served.port, member.key, f'{{ agent(id: "{agent}") {{ trustScore }} }}')
+        assert shown == {"trustScore": 80}
+
+
+async def test_plans_are_those_of_the_file_and_none_that_a_tenant_has_may_go(tmp_path: Path) -> None:
+    plans = tmp_path / "plans.yaml"
+    plans.write_text("gold: {maxActiveOutgoing: 7}\n")
+    installation = Installation(tmp_path / "data", more={"plans": str(plans)})
+    await installation.tenant("acme", "--plan", "gold")
+    assert_one_line(await installation.command("tenant", "create", "b", "--name", "B"), "gold")
+    plans.write_text("silver: {maxActiveOutgoing: 7}\n")
+    assert_one_line(await installation.command("serve", "--port", "0"), "gold")
 
 
 async def test_what_is_made_is_said_to_be_where_it_is_but_not_on_stdout(tmp_path: Path) -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from app.proxy import committer
 from app.proxy.answers import Denied
-from app.proxy.attempts import Attempt, ByToken
+from app.proxy.attempts import Attempt, ByToken, Content
 from app.proxy.batch import commit
-from app.proxy.perform import Content
 from app.rules.admission import Ask
 from app.rules.errors import Code
 from app.rules.ids import DispatchId

@@ -5,12 +5,10 @@ import asyncio
 import pytest
 from sqlalchemy import update
 
-from app.delegations.bindings import rotate_token
 from app.inventory.agents import AgentChanges, update_agent
 from app.proxy.answers import KEPT
 from app.proxy.upkeep import purge_keys
 from app.rules.ids import DAY, BindingId
-from app.rules.tokens import TokenKind
 from app.store.engine import Tx
 from app.store.tables import IdempotencyKey
 from tests.server.client import Answer, ask
@@ -185,15 +183,12 @@ async def test_a_request_that_was_never_sent_frees_the_key(house: House, service
 async def test_a_repeat_needs_the_right_like_any_other(house: House, service: Upstream) -> None:
     loan = await house.lending.loan(service.port)
     await post(house, loan, "k")
-    minted = house.lending.keys.mint(TokenKind.LIVE)
-    await house.lending.made(rotate_token, loan.delegate.owner, loan.binding_id, 0, minted)
+    token = (await house.lending.rotate(loan.lent)).token
     assert (await post(house, loan, "k")).status == 401
-    fresh = await ask(house.port, "POST", loan.at("/v1/receipts"), [bearer(minted.text), key("k")], BODY)
+    fresh = await ask(house.port, "POST", loan.at("/v1/receipts"), [bearer(token.text), key("k")], BODY)
     assert (fresh.status, fresh.headers[REPLAYED]) == (200, "true")
     await change_scopes(house, loan, "receipts:read")
-    ended_scope = await ask(
-        house.port, "POST", loan.at("/v1/receipts"), [bearer(minted.text), key("k")], BODY
-    )
+    ended_scope = await ask(house.port, "POST", loan.at("/v1/receipts"), [bearer(token.text), key("k")], BODY)
     assert (ended_scope.status, ended_scope.code) == (404, "ACTION_NOT_FOUND")
     assert len(service.seen) == 1
 

@@ -14,7 +14,7 @@ from app.edge.budget import Room
 from app.proxy import endpoint, uploads
 from app.proxy.upkeep import flush_refusals
 from app.rules.ids import MINUTE, DelegationId
-from app.rules.terms import LARGEST_REQUEST
+from app.rules.limits import LARGEST_REQUEST
 from app.rules.tokens import TokenKind
 from app.rules.windows import windows_at
 from app.store.engine import Tx, wall_clock

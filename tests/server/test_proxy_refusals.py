@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.delegations.bindings import Issued, revoke_binding, rotate_token
+from app.delegations.bindings import revoke_binding
 from app.delegations.endings import Revoked, revoke
 from app.inventory.agents import AgentChanges, update_agent
 from app.rules.ids import DAY, DelegationId
@@ -211,10 +211,7 @@ async def refused(house: House, loan: Loan, status: int, code: str) -> None:
 
 async def rotate(lending: Lending, loan: Loan, overlap: int = 0) -> str:
     """The binding's new token."""
-    minted = lending.keys.mint(TokenKind.LIVE)
-    issued = await lending.write(rotate_token, loan.delegate.owner, loan.binding_id, overlap, minted)
-    assert isinstance(issued, Issued), issued
-    return minted.text
+    return (await lending.rotate(loan.lent, overlap)).token.text
 
 
 def _put(tx: Tx, id: DelegationId, status: str) -> None:

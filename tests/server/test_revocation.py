@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from app.delegations.standing import terms_of
 from app.ledger.wake import Wake
 from app.proxy.attempts import Aborted, Completed, Completion
 from app.proxy.committer import Committer
@@ -16,12 +17,15 @@ from app.proxy.inflight import Inflight
 from app.rules.ids import DelegationId, DispatchId
 from app.rules.lifecycle import Status
 from app.store.engine import Facts, Tx
-from app.store.tables import Binding, Delegation, Dispatch, ScopedToken
+from app.store.tables import Agent, Binding, Delegation, Dispatch, ScopedToken, TermsVersion
 from tests.conftest import FULL
 from tests.server.conftest import HEAVY_ON_SQLITE, Here, Opening, Proving
 from tests.server.histories import (
+    AMEND,
+    DISTRUST,
     REVOKE,
     ROTATE,
+    SUSPEND,
     UNBIND,
     Ending,
     Unsteady,
@@ -34,8 +38,13 @@ from tests.upstreams import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ENDINGS = pytest.mark.parametrize("ending", [REVOKE, UNBIND, ROTATE], ids=["revoke", "unbind", "rotate"])
-HISTORIES = {REVOKE: 2000 if FULL else 32, UNBIND: 500 if FULL else 16, ROTATE: 500 if FULL else 16}
+ENDINGS = pytest.mark.parametrize(
+    "ending",
+    [REVOKE, UNBIND, ROTATE, SUSPEND, AMEND, DISTRUST],
+    ids=["revoke", "unbind", "rotate", "suspend", "amend", "distrust"],
+)
+#: Of a revocation, and of each other ending.
+HISTORIES, OTHERS = (2000, 500) if FULL else (32, 16)
 #: Within so many histories the variant has to fail; the real one then bears several times what that took.
 PATIENCE = 400 if FULL else 80
 TIMES = 20 if FULL else 5
@@ -72,10 +81,15 @@ def recheck_by_a_plain_read(monkeypatch: pytest.MonkeyPatch) -> None:
 def _still_holds(tx: Tx, id: DispatchId) -> bool:
     dispatch = tx.get_one(Dispatch, id)
     token = tx.get_one(ScopedToken, dispatch.token_id)
+    delegation = tx.get_one(Delegation, dispatch.delegation_id)
+    binding = tx.get_one(Binding, dispatch.binding_id)
+    terms = tx.get_one(TermsVersion, (delegation.id, delegation.terms_version))
     return (
-        tx.get_one(Delegation, dispatch.delegation_id).status is Status.ACTIVE
-        and tx.get_one(Binding, dispatch.binding_id).revoked_at is None
+        delegation.status is Status.ACTIVE
+        and binding.revoked_at is None
         and (token.rotated_at is None or token.rotated_at > tx.now())
+        and dispatch.scope in terms.scopes
+        and terms_of(terms).trusts(tx.get_one(Agent, binding.agent_id).trust_score)
     )
 
 
@@ -94,7 +108,7 @@ async def test_no_answer_is_released_after_its_right_has_ended(
         recheck_by_a_plain_read(variant)
         async with here() as it:
             needed = await until_a_violation(it, service, ending)
-    bears, caught = max(HISTORIES[ending], TIMES * needed), 0
+    bears, caught = max(HISTORIES if ending is REVOKE else OTHERS, TIMES * needed), 0
     async with here() as it:
         async for history, known in histories(it, service, ending, bears):
             assert violations(history, known) == set()

@@ -22,6 +22,7 @@ from tests.upstreams import Answer as Told
 from tests.upstreams import Upstream
 
 CREDENTIAL = "canary-credential-3f9c27d1a8e64b50"
+SANDBOXES = "canary-sandbox-credential-b7720c4e915d86af"
 KEPT = "canary-kept-answer-91d7c0aa52e34f18"
 #: What a list may show of a token: enough to tell it from others.
 SHOWN = 15
@@ -42,7 +43,8 @@ async def test_no_secret_comes_out_anywhere(
 ) -> None:
     service.play = Told(KEPT.encode(), headers=[("Content-Type", "text/plain")])
     installation = Installation(tmp_path, database_url, more={"log_level": "DEBUG"})
-    said = Said({"secret key": installation.secret or "", "credential": CREDENTIAL, "kept answer": KEPT})
+    told = {"credential": CREDENTIAL, "sandbox credential": SANDBOXES, "kept answer": KEPT}
+    said = Said({"secret key": installation.secret or "", **told})
     async with installation.serving() as served:
         await live(installation, served.port, service, said)
         places = {
@@ -56,7 +58,7 @@ async def test_no_secret_comes_out_anywhere(
         assert await served.stop() == 0
     places |= {f"{name} at the end": text for name, text in files(tmp_path).items()}
 
-    assert len(said.secrets) >= 9
+    assert len(said.secrets) >= 10
     assert service.seen[0].header("X-Service-Key") == CREDENTIAL, "it did arrive where it belongs"
     assert any(b"receipts-api" in text for text in places.values()), "the search finds what is there"
     found = [
@@ -95,6 +97,8 @@ async def registered(port: int, acme: Member, service: Upstream) -> str:
         kind="REST",
         baseUrl=service.url,
         credential=credential,
+        sandboxBaseUrl="http://127.0.0.1:9",
+        sandboxCredential={"header": "X-Service-Key", "value": SANDBOXES},
     )
     id = made["upstream"]["id"]
     await field_of(
@@ -156,17 +160,20 @@ async def mistakes(port: int, acme: Member, upstream: str, token: str, said: Sai
             await graphql(port, acme.key, "query ($x: Int!) { nodes(ids: $x) { id } }", x=secret)
         )
         for credential in ({"header": "Host", "value": secret}, {"header": "X", "value": secret + "\n"}):
-            said.answers.append(await replaced(port, acme, upstream, credential))
+            for name in ("credential", "sandboxCredential"):
+                said.answers.append(await replaced(port, acme, upstream, credential, name))
         if secret.startswith("cg"):  # only what looks like a token of ours can be told from a path
             said.answers.append(await ask(port, "POST", f"/proxy/{secret}/a"))
             said.answers.append(await ask(port, "GET", f"/{secret}?{secret}"))
 
 
-async def replaced(port: int, acme: Member, upstream: str, credential: dict[str, str]) -> Answer:
+async def replaced(
+    port: int, acme: Member, upstream: str, credential: dict[str, str], name: str = "credential"
+) -> Answer:
     mutation = (
         "mutation ($input: UpdateUpstreamInput!) { updateUpstream(input: $input) { userErrors { message } } }"
     )
-    return await graphql(port, acme.key, mutation, input={"upstreamId": upstream, "credential": credential})
+    return await graphql(port, acme.key, mutation, input={"upstreamId": upstream, name: credential})
 
 
 async def field_of(port: int, member: Member, mutation: str, wanted: str, **input: object) -> dict[str, Any]:
@@ -221,9 +228,10 @@ def spellings(secret: str) -> Iterator[tuple[str, bytes]]:
 async def test_a_credential_under_a_wrong_name_is_not_repeated(house: House) -> None:
     member = await house.lending.tenant()
     acme = Member(member.id, "", member.key)
-    answer = await replaced(house.port, acme, "ups_x", {"header": "X", "vlaue": CREDENTIAL})
-    assert answer.json["errors"]
-    assert CREDENTIAL not in answer.body.decode()
+    for name in ("credential", "sandboxCredential"):
+        answer = await replaced(house.port, acme, "ups_x", {"header": "X", "vlaue": CREDENTIAL}, name)
+        assert answer.json["errors"]
+        assert CREDENTIAL not in answer.body.decode()
 
 
 @pytest.mark.asyncio(loop_scope="session")

@@ -1,16 +1,19 @@
 """What a tenant has: agents, services and their actions, API keys."""
 
+from functools import partial
 from typing import Annotated
 
 import strawberry
 
 from app.api.context import Info
+from app.api.creating import already_issued, create
 from app.api.described import argument, field, object_type
 from app.api.inputs import (
     CreateApiKeyInput,
     DefineActionInput,
     RegisterAgentInput,
     RegisterUpstreamInput,
+    ReportTrustScoreInput,
     UpdateAgentInput,
     UpdateUpstreamInput,
     UpstreamCredentialInput,
@@ -27,14 +30,19 @@ from app.api.types.payloads import (
 from app.api.types.tenants import ApiKey
 from app.api.types.upstreams import Action, Upstream
 from app.delegations.lent import actions
+from app.delegations.trust import report_trust
 from app.identity.api_keys import create_key, revoke_key
+from app.identity.once import Repeat
 from app.inventory.actions import define_action, remove_action
 from app.inventory.agents import AgentChanges, AgentDraft, register_agent, update_agent
-from app.inventory.upstreams import Credential, register_upstream, update_upstream
+from app.inventory.upstreams import Credential, UpstreamChanges, register_upstream, update_upstream
 from app.rules.errors import Refusal
 from app.rules.ids import ActionId, AgentId, ApiKeyId, UpstreamId
+from app.rules.permissions import Permission
 from app.rules.tokens import TokenKind
 from app.store import tables
+
+_MADE_ALREADY = already_issued("revoke this key and make another, if its secret is lost")
 
 
 @object_type
@@ -49,8 +57,13 @@ class AdministrationMutations:
         draft = AgentDraft(
             input.name, input.description, list(input.scopes), input.configuration, input.tags or []
         )
-        row = await info.context.write(register_agent, info.context.caller, draft)
-        return AgentPayload.refused(row) if isinstance(row, Refusal) else AgentPayload(agent=Agent(row=row))
+        caller = info.context.caller
+        made = await create(
+            info.context, Permission.AGENTS, input, lambda tx: register_agent(tx, caller, draft), tables.Agent
+        )
+        if isinstance(made, Refusal):
+            return AgentPayload.refused(made)
+        return AgentPayload(agent=Agent(row=made.row if isinstance(made, Repeat) else made))
 
     @field
     async def update_agent(
@@ -61,6 +74,15 @@ class AdministrationMutations:
         changes = AgentChanges(input.name, input.description, scopes, input.configuration, input.tags)
         agent_id = as_id(AgentId, input.agent_id)
         row = await info.context.write(update_agent, info.context.caller, agent_id, changes)
+        return AgentPayload.refused(row) if isinstance(row, Refusal) else AgentPayload(agent=Agent(row=row))
+
+    @field
+    async def report_trust_score(
+        self, info: Info, input: Annotated[ReportTrustScoreInput, argument("Whose score, and why.")]
+    ) -> AgentPayload:
+        """Say how far an agent of any tenant is trusted. For keys of the role TRUST_AUTHORITY."""
+        agent_id = as_id(AgentId, input.agent_id)
+        row = await info.context.write(report_trust, info.context.caller, agent_id, input.score, input.reason)
         return AgentPayload.refused(row) if isinstance(row, Refusal) else AgentPayload(agent=Agent(row=row))
 
     @field
@@ -78,6 +100,9 @@ class AdministrationMutations:
             kind=input.kind,
             base_url=input.base_url,
             credential=_credential(input.credential),
+            sandbox_base_url=input.sandbox_base_url,
+            sandbox_credential=_credential(input.sandbox_credential),
+            guardrail_url=input.guardrail_url,
         )
         return _upstream(row)
 
@@ -93,8 +118,13 @@ class AdministrationMutations:
             gateway.keys,
             gateway.settings.egress_allow,
             as_id(UpstreamId, input.upstream_id),
-            base_url=input.base_url,
-            credential=_credential(input.credential),
+            UpstreamChanges(
+                base_url=input.base_url,
+                credential=_credential(input.credential),
+                sandbox_base_url=input.sandbox_base_url,
+                sandbox_credential=_credential(input.sandbox_credential),
+                guardrail_url=input.guardrail_url,
+            ),
         )
         return _upstream(row)
 
@@ -113,6 +143,7 @@ class AdministrationMutations:
             cost_units=input.cost_units,
             response_mode=input.response_mode,
             idempotent=input.idempotent,
+            request_schema=input.request_schema,
         )
         if isinstance(made, Refusal):
             return ActionPayload.refused(made)
@@ -135,18 +166,24 @@ class AdministrationMutations:
     ) -> ApiKeyPayload:
         """Make an API key of your tenant."""
         minted = info.context.gateway.keys.mint(TokenKind.API_KEY)
-        row = await info.context.write(
+        make = partial(
             create_key,
-            info.context.caller,
+            caller=info.context.caller,
             name=input.name,
             subject=input.subject,
             role=input.role,
             expires_at=input.expires_at,
             minted=minted,
         )
-        if isinstance(row, Refusal):
-            return ApiKeyPayload.refused(row)
-        return ApiKeyPayload(api_key=ApiKey(row=row), secret=minted.text)
+        made = await create(info.context, Permission.KEYS, input, make, tables.ApiKey)
+        match made:
+            case Refusal():
+                return ApiKeyPayload.refused(made)
+            case Repeat(row):
+                payload = ApiKeyPayload.refused(_MADE_ALREADY)
+                payload.api_key = ApiKey(row=row)
+                return payload
+        return ApiKeyPayload(api_key=ApiKey(row=made), secret=minted.text)
 
     @field
     async def revoke_api_key(

@@ -6,12 +6,17 @@ from typing import Annotated
 import orjson
 
 from app.api.context import Context, Info
+from app.api.creating import already_issued, create
 from app.api.described import argument, field, object_type
 from app.api.inputs import (
     AcceptDelegationInput,
+    AcknowledgeTermsInput,
+    AmendDelegationInput,
     DeclineDelegationInput,
     OfferDelegationInput,
+    ResumeDelegationInput,
     RevokeDelegationInput,
+    SuspendDelegationInput,
     as_id,
     refuse_key,
 )
@@ -26,13 +31,17 @@ from app.api.types.payloads import (
     RevokeDelegationPayload,
 )
 from app.delegations.acceptance import Accepted, OfferRef, accept, decline
+from app.delegations.amending import Amendment, acknowledge, amend_delegation
 from app.delegations.endings import revoke
 from app.delegations.offers import OfferDraft, offer
 from app.delegations.parts import bindings_of
+from app.delegations.suspension import resume, suspend
+from app.identity.once import Repeat
 from app.rules.errors import Code, Refusal
 from app.rules.ids import AgentId, DelegationId, TenantId
 from app.rules.permissions import Permission
 from app.rules.tokens import TokenKind
+from app.store import tables
 from app.telemetry import AGENT_SHARE_REVOCATION_TIME_SECONDS
 
 _ALREADY_ISSUED = Refusal(
@@ -41,10 +50,12 @@ _ALREADY_ISSUED = Refusal(
     "for a new one",
 )
 
+_OFFERED_ALREADY = already_issued("revoke this offer and make another, if its token is lost")
+
 
 @object_type
 class DelegationMutations:
-    """Offer, accept, decline, revoke."""
+    """Offer, accept, decline, suspend, resume, amend, acknowledge, revoke."""
 
     @field
     async def offer_delegation(
@@ -52,17 +63,26 @@ class DelegationMutations:
     ) -> OfferDelegationPayload:
         """Offer scopes of one of your agents to another tenant."""
         context = info.context
-        context.caller.require(Permission.OFFER)
-        if refusal := input.constraints.refuse():
-            return OfferDelegationPayload.refused(refusal)
         minted = None
         if input.acceptance is AcceptanceMode.TOKEN:
             minted = context.gateway.keys.mint(TokenKind.OFFER)
-        row = await context.write(offer, context.caller, _draft(input), minted)
-        if isinstance(row, Refusal):
-            return OfferDelegationPayload.refused(row)
+        draft, plans = _draft(input), context.gateway.plans
+        made = await create(
+            context,
+            Permission.OFFER,
+            input,
+            lambda tx: offer(tx, context.caller, draft, minted, plans),
+            tables.Delegation,
+        )
+        match made:
+            case Refusal():
+                return OfferDelegationPayload.refused(made)
+            case Repeat(row):
+                payload = OfferDelegationPayload.refused(*([_OFFERED_ALREADY] if minted else []))
+                payload.delegation = Delegation(row=row)
+                return payload
         return OfferDelegationPayload(
-            delegation=Delegation(row=row), offer_token=minted.text if minted else None
+            delegation=Delegation(row=made), offer_token=minted.text if minted else None
         )
 
     @field
@@ -75,13 +95,12 @@ class DelegationMutations:
         ref = _ref(context, input)
         if refusal := _only_one(input) or refuse_key(input.idempotency_key):
             return AcceptDelegationPayload.refused(refusal)
-        minted = context.gateway.keys.mint(TokenKind.LIVE)
         accepted = await context.write(
             accept,
             context.caller,
             ref,
             as_id(AgentId, input.accepting_agent_id),
-            minted,
+            context.gateway.keys,
             acknowledged=input.acknowledge_constraints,
             expected_hash=input.terms_hash,
             accept_key=_accept_key(context, ref, input.idempotency_key),
@@ -99,10 +118,7 @@ class DelegationMutations:
         context.caller.require(Permission.ACCEPT)
         if refusal := _only_one(input):
             return DelegationPayload.refused(refusal)
-        row = await context.write(decline, context.caller, _ref(context, input), input.reason)
-        if isinstance(row, Refusal):
-            return DelegationPayload.refused(row)
-        return DelegationPayload(delegation=Delegation(row=row))
+        return _moved(await context.write(decline, context.caller, _ref(context, input), input.reason))
 
     @field
     async def revoke_delegation(
@@ -120,6 +136,48 @@ class DelegationMutations:
         return RevokeDelegationPayload(
             delegation=Delegation(row=revoked.delegation), receipt=RevocationReceipt(row=revoked.receipt)
         )
+
+    @field
+    async def suspend_delegation(
+        self, info: Info, input: Annotated[SuspendDelegationInput, argument("Which delegation, and why.")]
+    ) -> DelegationPayload:
+        """Halt a delegation at once, as its delegator, until you resume it."""
+        id = as_id(DelegationId, input.delegation_id)
+        return _moved(await info.context.write(suspend, info.context.caller, id, input.reason))
+
+    @field
+    async def resume_delegation(
+        self, info: Info, input: Annotated[ResumeDelegationInput, argument("Which delegation.")]
+    ) -> DelegationPayload:
+        """Let a suspended delegation go on, as its delegator: with its bindings and tokens as they are."""
+        id = as_id(DelegationId, input.delegation_id)
+        return _moved(await info.context.write(resume, info.context.caller, id))
+
+    @field
+    async def amend_delegation(
+        self, info: Info, input: Annotated[AmendDelegationInput, argument("What changes.")]
+    ) -> DelegationPayload:
+        """Amend a delegation, as its delegator: the next version of its terms, in force for the next dispatch.
+
+        Scopes that are added wait in `proposedTerms` until the delegate has acknowledged them.
+        """
+        id = as_id(DelegationId, input.delegation_id)
+        asked = Amendment(id, input.expected_version, input.changes(), input.reason)
+        return _moved(await info.context.write(amend_delegation, info.context.caller, asked))
+
+    @field
+    async def acknowledge_terms(
+        self, info: Info, input: Annotated[AcknowledgeTermsInput, argument("Which terms.")]
+    ) -> DelegationPayload:
+        """Agree to proposed terms, as the delegate: they are in force from then on."""
+        id = as_id(DelegationId, input.delegation_id)
+        return _moved(await info.context.write(acknowledge, info.context.caller, id, input.terms_hash))
+
+
+def _moved(row: tables.Delegation | Refusal) -> DelegationPayload:
+    if isinstance(row, Refusal):
+        return DelegationPayload.refused(row)
+    return DelegationPayload(delegation=Delegation(row=row))
 
 
 def _draft(input: OfferDelegationInput) -> OfferDraft:

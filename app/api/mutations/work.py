@@ -1,8 +1,10 @@
 """Who acts under a delegation, with what token, and acting."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from app.api.context import MOST_ANSWERED, Context, Info
+from app.api.creating import already_issued, create
 from app.api.described import argument, field, object_type
 from app.api.inputs import (
     CreateBindingInput,
@@ -18,22 +20,25 @@ from app.api.types.bindings import Binding
 from app.api.types.dispatches import Dispatch, upstream_response
 from app.api.types.payloads import BindingPayload, DispatchActionPayload, UserError
 from app.delegations.bindings import Issued, create_binding, revoke_binding, rotate_token
+from app.identity.once import Repeat
 from app.proxy.actions import ActionAsk, attempt_action
 from app.proxy.answers import Answered, Result, told
-from app.proxy.attempts import Attempt
+from app.proxy.attempts import Attempt, Content
 from app.proxy.endpoint import idempotency_key
-from app.proxy.perform import Content
 from app.proxy.read import dispatches
 from app.rules.errors import Code, Refusal, Unavailable
 from app.rules.ids import ActionId, AgentId, BindingId, DelegationId, DispatchId
 from app.rules.permissions import Permission
-from app.rules.tokens import TokenKind
+from app.store import tables
+from app.store.engine import Tx
 
 _LEFT_OUT = Refusal(
     Code.LIMIT_REACHED,
     "the action was performed, but its answer is left out: the answers to one document take "
     f"{MOST_ANSWERED:,} bytes at most; perform fewer actions at a time",
 )
+
+_ISSUED_ALREADY = already_issued("call rotateToken for a new one")
 
 
 @object_type
@@ -45,22 +50,22 @@ class WorkMutations:
         self, info: Info, input: Annotated[CreateBindingInput, argument("Who acts, and under what.")]
     ) -> BindingPayload:
         """Bind one more of your agents to a delegation to your tenant; it gets a scoped token."""
-        context = info.context
-        minted = context.gateway.keys.mint(TokenKind.LIVE)
+        caller, keys = info.context.caller, info.context.gateway.keys
         delegation_id, agent_id = as_id(DelegationId, input.delegation_id), as_id(AgentId, input.agent_id)
-        issued = await context.write(create_binding, context.caller, delegation_id, agent_id, minted)
-        return _issued(issued)
+        return await _issued(
+            info.context, input, lambda tx: create_binding(tx, caller, delegation_id, agent_id, keys)
+        )
 
     @field
     async def rotate_token(
         self, info: Info, input: Annotated[RotateTokenInput, argument("Whose token.")]
     ) -> BindingPayload:
         """Replace the token of a binding of your tenant."""
-        context = info.context
-        minted = context.gateway.keys.mint(TokenKind.LIVE)
-        binding_id = as_id(BindingId, input.binding_id)
-        issued = await context.write(rotate_token, context.caller, binding_id, input.overlap_seconds, minted)
-        return _issued(issued)
+        caller, keys = info.context.caller, info.context.gateway.keys
+        binding_id, overlap = as_id(BindingId, input.binding_id), input.overlap_seconds
+        return await _issued(
+            info.context, input, lambda tx: rotate_token(tx, caller, binding_id, overlap, keys)
+        )
 
     @field
     async def revoke_binding(
@@ -93,9 +98,19 @@ class WorkMutations:
         return await _performed(context, await context.gateway.performer.perform_owned(attempt, content))
 
 
-def _issued(issued: Issued | Refusal) -> BindingPayload:
-    if isinstance(issued, Refusal):
-        return BindingPayload.refused(issued)
+async def _issued(
+    context: Context, input: CreateBindingInput | RotateTokenInput, make: Callable[[Tx], Issued | Refusal]
+) -> BindingPayload:
+    issued = await create(
+        context, Permission.BIND, input, make, tables.Binding, lambda issued: issued.binding.id
+    )
+    match issued:
+        case Refusal():
+            return BindingPayload.refused(issued)
+        case Repeat(row):
+            payload = BindingPayload.refused(_ISSUED_ALREADY)
+            payload.binding = Binding(row=row)
+            return payload
     return BindingPayload(
         binding=Binding(row=issued.binding),
         scoped_token=issued.minted.text,

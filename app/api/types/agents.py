@@ -9,6 +9,7 @@ from app.api.types.nodes import CountedConnection, Node
 from app.api.types.tenants import Tenant, load_tenant
 from app.delegations.lent import faces, lent_scopes
 from app.rules.ids import AgentId, Instant
+from app.rules.permissions import Permission
 from app.store import tables
 
 
@@ -44,7 +45,8 @@ class Agent(Node):
     @field
     def trust_score(self, info: Info) -> int | None:
         """How far it is trusted, 0 to 100; null until that was reported, and for others."""
-        return self.row.trust_score if self._mine(info) else None
+        reports = info.context.caller.may(Permission.TRUST)
+        return self.row.trust_score if reports or self._mine(info) else None
 
     @field
     def tags(self, info: Info) -> list[str] | None:

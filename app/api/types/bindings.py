@@ -9,7 +9,7 @@ from app.api.described import column, field, object_type
 from app.api.pages import Keyset, an_id
 from app.api.types.agents import Agent, load_face
 from app.api.types.nodes import CountedConnection, Node
-from app.delegations.parts import tokens_of
+from app.delegations.parts import tokens_of, trusted
 from app.delegations.read import delegations, status_at
 from app.rules.ids import Instant
 from app.rules.lifecycle import Status
@@ -66,10 +66,10 @@ class Binding(Node):
 
     @field
     async def usable(self, info: Info) -> bool:
-        """Whether it can act now: it has not ended, and its delegation is ACTIVE."""
+        """Whether it can act now: it has not ended, its delegation is ACTIVE, and its agent is trusted enough."""
         delegation = await info.context.load(delegations, self.row.delegation_id)
         active = status_at(delegation, await info.context.now()) is Status.ACTIVE
-        return active and self.row.revoked_at is None
+        return active and self.row.revoked_at is None and await info.context.load(trusted, self.row.id)
 
     @field
     async def tokens(self, info: Info) -> list[ScopedToken]:

@@ -11,7 +11,8 @@ from app.api.scalars import JSON, Scope
 from app.api.types.agents import Agent, load_face
 from app.api.types.audit import AUDIT, AuditEntry, audit_page, event_names
 from app.api.types.bindings import BINDINGS, Binding
-from app.api.types.enums import AcceptanceMode, Environment, Party, Status
+from app.api.types.enums import AcceptanceMode, Environment, Party, Status, WindowKind
+from app.api.types.governed import Advice, UsageWindow
 from app.api.types.nodes import (
     After,
     Before,
@@ -26,9 +27,17 @@ from app.api.types.nodes import (
 from app.api.types.tenants import Tenant, load_tenant
 from app.api.types.terms import Constraints, Terms
 from app.api.types.upstreams import Action
+from app.delegations.advising import advice_on
 from app.delegations.lent import actions_of
-from app.delegations.parts import bindings_counted, bindings_of, terms_history, terms_in_force
+from app.delegations.parts import (
+    bindings_counted,
+    bindings_of,
+    terms_history,
+    terms_in_force,
+    terms_proposed,
+)
 from app.delegations.read import status_at
+from app.delegations.usage import usage_history, usage_of
 from app.ledger.read import Found, Span, pages
 from app.rules.ids import BindingId, Instant
 from app.rules.permissions import Permission
@@ -82,8 +91,14 @@ class Delegation(Node):
         return Terms(row=await info.context.load(terms_in_force, self.row.id))
 
     @field
+    async def proposed_terms(self, info: Info) -> Terms | None:
+        """Terms with more scopes, which wait for the delegate to acknowledge them; the next amendment discards them."""
+        row = await info.context.find(terms_proposed, self.row.id)
+        return Terms(row=row) if row else None
+
+    @field
     async def terms_history(self, info: Info) -> list[Terms]:
-        """Every version of the terms, oldest first."""
+        """Every version of the terms that has been in force, oldest first."""
         return [Terms(row=row) for row in await info.context.load(terms_history, self.row.id)]
 
     @field
@@ -128,6 +143,31 @@ class Delegation(Node):
     async def binding_count(self, info: Info) -> int:
         """How many bindings it has, also ended ones."""
         return await self._bindings(info)
+
+    @field
+    async def usage(self, info: Info) -> list[UsageWindow]:
+        """What is used of each limit that the terms in force have."""
+        rows = [] if self.preview else await info.context.load(usage_of, self.row.id)
+        return [UsageWindow(row=row) for row in rows]
+
+    @field
+    async def usage_history(
+        self,
+        info: Info,
+        kind: Annotated[WindowKind, argument("Which windows.")],
+        since: Annotated[Instant | None, argument("Those that began then or later.")] = None,
+        until: Annotated[Instant | None, argument("Those that began before.")] = None,
+    ) -> list[UsageWindow]:
+        """Past windows in which something was counted, newest first: 100 at most."""
+        if self.preview:
+            return []
+        rows = await info.context.load(usage_history, self.row.id, kind, since, until)
+        return [UsageWindow(row=row) for row in rows]
+
+    @field
+    async def advice(self, info: Info) -> list[Advice]:
+        """What would be good practice, and is not so. Nothing once it has ended."""
+        return [Advice(row=row) for row in await info.context.load(advice_on, self.row.id)]
 
     @field
     async def audit(

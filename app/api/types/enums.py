@@ -6,6 +6,7 @@ from app.api.described import enumeration
 from app.rules.entries import Outcome
 from app.rules.lifecycle import Party, Status
 from app.rules.permissions import Role
+from app.rules.windows import WindowKind
 
 #: Types take all of them from here: Strawberry publishes an enum that it meets before as it is, without a description.
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Role",
     "Status",
     "UpstreamKind",
+    "WindowKind",
 ]
 
 
@@ -143,5 +145,16 @@ enumeration(
     {
         ResponseMode.BUFFERED: "Whole, once its release is recorded.",
         ResponseMode.STREAMED: "In pieces, as they come.",
+    },
+)
+enumeration(
+    WindowKind,
+    "WindowKind",
+    "A fixed calendar window in UTC, and what is counted in it.",
+    {
+        WindowKind.HOUR: "Actions in an hour.",
+        WindowKind.DAY: "Actions on a day.",
+        WindowKind.MONTH: "Actions in a month.",
+        WindowKind.COST_MONTH: "Cost units in a month.",
     },
 )

@@ -9,7 +9,6 @@ from app.api.types.nodes import Node
 from app.delegations.offers import outgoing
 from app.identity.callers import Caller
 from app.identity.read import tenants
-from app.identity.tenants import PLANS
 from app.rules.ids import Instant, TenantId
 from app.rules.permissions import PERMISSIONS
 from app.store import tables
@@ -39,9 +38,9 @@ class Plan:
     name: str = given("The plan's name.")
 
     @field
-    def max_active_outgoing(self) -> int:
+    def max_active_outgoing(self, info: Info) -> int:
         """Most delegations that it may have offered and that have not ended."""
-        return PLANS[self.row.plan]
+        return info.context.gateway.plans.get(self.row.plan, 0)
 
     @field
     async def active_outgoing(self, info: Info) -> int:

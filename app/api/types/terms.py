@@ -24,28 +24,14 @@ class Constraints:
     max_actions_per_hour: int | None = column("Most actions in a calendar hour, UTC.")
     max_actions_per_day: int | None = column("Most actions on a calendar day, UTC.")
     max_actions_per_month: int | None = column("Most actions in a calendar month, UTC.")
+    max_cost_units_per_month: int | None = column("Most cost units in a calendar month, UTC.")
     ip_allowlist: list[Cidr] = column("The networks that requests may come from; none: from anywhere.")
+    require_trust_score_above: int | None = column("The trust score that the acting agent's must be above.")
     max_request_bytes: int | None = column("The largest body of a request.")
-
-    @field
-    def max_cost_units_per_month(self) -> int | None:
-        """Most cost units in a calendar month, UTC. Cannot be agreed on yet."""
-        return None
-
-    @field
-    def require_trust_score_above(self) -> int | None:
-        """The trust score that the acting agent must exceed. Cannot be agreed on yet."""
-        return None
-
-    @field
-    def condition(self) -> str | None:
-        """A CEL expression over `request`, `action` and `delegation`; must be true. Cannot be agreed on yet."""
-        return None
-
-    @field
-    def deny_patterns(self) -> list[str]:
-        """RE2 patterns; a request whose body matches one is refused. Cannot be agreed on yet."""
-        return []
+    condition: str | None = column(
+        "A CEL expression over `request`, `action`, `delegation` and `now`; must be true."
+    )
+    deny_patterns: list[str] = column("RE2 patterns; a request whose body matches one is refused.")
 
 
 @object_type
@@ -58,6 +44,7 @@ class Terms:
     scopes: list[Scope] = column("What is lent.")
     hash: str = column("What `acceptDelegation(termsHash:)` confirms: SHA-256 of the terms, in hex.")
     created_at: Instant = column("When this version was made.")
+    in_force_at: Instant | None = column("When it came into force; null while it is only proposed.")
 
     @field
     def constraints(self) -> Constraints:

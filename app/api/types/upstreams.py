@@ -4,7 +4,7 @@ import strawberry
 
 from app.api.context import Info
 from app.api.described import column, field, given, object_type
-from app.api.scalars import Scope
+from app.api.scalars import JSON, Scope
 from app.api.types.enums import ResponseMode, UpstreamKind
 from app.api.types.nodes import Node
 from app.inventory.read import actions_of_upstreams
@@ -26,6 +26,9 @@ class Action(Node):
     cost_units: int = column("What it counts for where costs are capped.")
     response_mode: ResponseMode = column("How its answer is passed on.")
     idempotent: bool = column("Whether doing it twice is the same as doing it once.")
+    request_schema: JSON | None = column(
+        "The JSON Schema of a request's body; what does not match is refused."
+    )
 
     @field
     def url(self, info: Info) -> str:
@@ -43,6 +46,14 @@ class Upstream(Node):
     kind: UpstreamKind = column("What it speaks.")
     base_url: str = column("Where it is.")
     created_at: Instant = column("When it was registered.")
+
+    sandbox_base_url: str | None = column("Where its sandbox is; SANDBOX delegations lead there alone.")
+    guardrail_url: str | None = column("Who is asked about each action before it is sent.")
+
+    @field
+    def has_sandbox_credential(self) -> bool:
+        """Whether the gateway has a credential for its sandbox."""
+        return self.row.sealed_sandbox_credential is not None
 
     @field
     def has_credential(self) -> bool:

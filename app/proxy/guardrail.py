@@ -1,0 +1,73 @@
+"""A tenant's own guardrail: asked about each action in its upstream, after the admission and before anything is sent.
+
+The gateway POSTs what would be done as JSON, with `Crossgrant-Assertion` as the upstream would get it, and no credential.
+It lets the action through on status 200 and `{"decision": "allow"}` within 500 ms, and on nothing else: `"deny"` is
+GUARDRAIL_DENIED, everything else (another answer, none, too late, an address that may not be called) is
+GUARDRAIL_UNAVAILABLE. Either way nothing was sent, and the reservation goes back.
+"""
+
+from base64 import b64encode
+from typing import Any
+
+import orjson
+
+from app.egress.client import Egress
+from app.egress.outcomes import Answer, Outbound
+from app.proxy.attempts import Content, Go
+from app.rules.errors import Code
+
+SECONDS = 0.5
+_LARGEST = 16 * 1024  # bytes of its answer
+
+
+async def ask_guardrail(egress: Egress, url: str, go: Go, content: Content, assertion: str) -> Code | None:
+    """None where the guardrail allows the action, or why it does not go on."""
+    headers = [
+        ("content-type", "application/json"),
+        ("crossgrant-dispatch-id", go.attempt.id),
+        ("crossgrant-assertion", assertion),
+    ]
+    asked = Outbound("POST", url, headers, orjson.dumps(_question(go, content)))
+    answer = await egress.send(asked, total=SECONDS, idle=SECONDS, limit=_LARGEST)
+    if not isinstance(answer, Answer) or answer.status != 200:
+        return Code.GUARDRAIL_UNAVAILABLE
+    return _read(answer.body)
+
+
+def _question(go: Go, content: Content) -> dict[str, Any]:
+    """What is asked. The body is there as it is, and not parsed: the guardrail reads what the upstream would."""
+    types = (value for name, value in content.headers if name == "content-type")
+    return {
+        "dispatchId": go.attempt.id,
+        "delegationId": go.row.delegation_id,
+        "termsVersion": go.row.terms_version,
+        "actingTenantId": go.row.delegate_id,
+        "actingAgentId": go.agent_id,
+        "action": go.route.scope,
+        "upstreamName": go.route.upstream_name,
+        "method": go.attempt.method,
+        "path": go.attempt.path,
+        "query": content.query,
+        "contentType": next(types, None),
+        **_body(content.body),
+    }
+
+
+def _body(body: bytes) -> dict[str, str]:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"bodyBase64": b64encode(body).decode()}
+
+
+def _read(body: bytes) -> Code | None:
+    try:
+        decision = orjson.loads(body)["decision"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return Code.GUARDRAIL_UNAVAILABLE
+    verdicts = {"allow": None, "deny": Code.GUARDRAIL_DENIED}
+    return (
+        verdicts.get(decision, Code.GUARDRAIL_UNAVAILABLE)
+        if isinstance(decision, str)
+        else Code.GUARDRAIL_UNAVAILABLE
+    )
