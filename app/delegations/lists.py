@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, case, func, literal, select
+from sqlalchemy import ColumnElement, and_, case, func, literal, select
+from sqlalchemy.orm import aliased
 
-from app.delegations.read import in_force, terms_hold, visible_to
+from app.delegations.read import sees_as, terms_hold
 from app.rules.ids import AgentId, DelegationId, Instant, TenantId
 from app.rules.lifecycle import Party, Status
 from app.store.engine import Tx
@@ -44,15 +45,17 @@ def page(
 ) -> Listed:
     """At most `limit` of them strictly between the ids, ascending, or descending where `backward`."""
     now = tx.now()
-    rows = (
-        select(Delegation, TermsVersion).join(TermsVersion, in_force()).where(*_matching(asking, wanted, now))
-    )
+    some = select(Delegation).where(*_matching(asking, wanted, now))
     if after is not None:
-        rows = rows.where(Delegation.id > after)
+        some = some.where(Delegation.id > after)
     if before is not None:
-        rows = rows.where(Delegation.id < before)
+        some = some.where(Delegation.id < before)
+    # Their terms once they are few: PostgreSQL would join all of them first.
     order = Delegation.id.desc() if backward else Delegation.id
-    found = tx.execute(rows.order_by(order).limit(limit)).all()
+    few = aliased(Delegation, some.order_by(order).limit(limit).subquery())
+    terms = and_(TermsVersion.delegation_id == few.id, TermsVersion.version == few.terms_version)
+    rows = select(few, TermsVersion).join(TermsVersion, terms)
+    found = tx.execute(rows.order_by(few.id.desc() if backward else few.id)).all()
     return Listed([row for row, _ in found], {row.id: terms for row, terms in found}, now)
 
 
@@ -63,10 +66,9 @@ def count(tx: Tx, asking: TenantId, wanted: Filter, now: Instant) -> int:
 
 
 def _matching(asking: TenantId, wanted: Filter, now: Instant) -> list[ColumnElement[bool]]:
-    mine, theirs = Delegation.delegator_id, Delegation.delegate_id
-    if wanted.side is Party.DELEGATE:
-        mine, theirs = theirs, mine
-    tests = [mine == asking, visible_to(asking)]
+    is_delegator = wanted.side is Party.DELEGATOR
+    theirs = Delegation.delegate_id if is_delegator else Delegation.delegator_id
+    tests = [sees_as(wanted.side, asking)]
     if wanted.statuses is not None:
         tests.append(_standing(now).in_(wanted.statuses))
     if wanted.counterparty_id is not None:

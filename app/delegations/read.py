@@ -24,12 +24,19 @@ from app.store.tables import Binding, Delegation, TermsVersion
 
 def visible_to(tenant_id: TenantId) -> ColumnElement[bool]:
     """The delegator sees all of its own; the delegate sees a TOKEN offer only once it has used the token."""
+    return or_(sees_as(Party.DELEGATOR, tenant_id), sees_as(Party.DELEGATE, tenant_id))
+
+
+def sees_as(side: Party, tenant_id: TenantId) -> ColumnElement[bool]:
+    """The same of one side."""
+    if side is Party.DELEGATOR:
+        return Delegation.delegator_id == tenant_id
     known = or_(
         Delegation.acceptance == "ADDRESSED",
         Delegation.accepted_at.is_not(None),
         Delegation.ended_by == Party.DELEGATE,
     )
-    return or_(Delegation.delegator_id == tenant_id, and_(Delegation.delegate_id == tenant_id, known))
+    return and_(Delegation.delegate_id == tenant_id, known)
 
 
 def party_to(tenant_id: TenantId) -> ColumnElement[bool]:

@@ -32,7 +32,9 @@ def usage_of(tx: Tx, asking: TenantId, ids: Sequence[DelegationId]) -> dict[Dele
     current = or_(
         *(and_(UsageWindow.kind == each.kind, UsageWindow.starts_at == each.start) for each in windows)
     )
-    counted = and_(UsageWindow.delegation_id == Delegation.id, current)
+    # Each by itself as well: for a delegation's many windows both stores have an index of that alone.
+    near = UsageWindow.kind.in_(list(WindowKind)), UsageWindow.starts_at.in_({each.start for each in windows})
+    counted = and_(UsageWindow.delegation_id == Delegation.id, *near, current)
     rows = (
         select(TermsVersion, UsageWindow.kind, UsageWindow.used)
         .join(Delegation, in_force())

@@ -35,8 +35,7 @@ class Caller:
 
 def find_caller(tx: Tx, key_hash: str) -> Caller | None:
     """The caller of a key, or None where the key is unknown, revoked or expired."""
-    key = tx.scalars(select(ApiKey).where(ApiKey.key_hash == key_hash)).one_or_none()
-    return _caller(tx, key)
+    return _caller(tx, tx.first_seen(select(ApiKey).where(ApiKey.key_hash == key_hash)))
 
 
 def recheck(tx: Tx, caller: Caller) -> Caller:

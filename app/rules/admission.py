@@ -228,6 +228,7 @@ def _content(
 def _caps(terms: Terms, route: Route, used: Mapping[WindowKind, int]) -> Iterator[Finding]:
     for kind, cap in terms.caps:
         exceeded = used[kind] + counts(kind, route.cost_units) > cap
-        yield Finding(
-            CAP_NAMES[kind], CAP_CODES[kind] if exceeded else None, f"{used[kind]} of {cap} are used"
-        )
+        if exceeded:
+            yield Finding(CAP_NAMES[kind], CAP_CODES[kind], f"{used[kind]} of {cap} are used")
+        else:
+            yield Finding(CAP_NAMES[kind], None)

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from app.rules.content import bodies, conditions, patterns, schemas
-from app.rules.content.bodies import Body
+from app.rules.content.bodies import GUARDED_BYTES, Body, Size
 from app.rules.content.condition_facts import Request
 from app.rules.content.denials import Denial
 from app.rules.errors import Code, Refusal
@@ -20,8 +20,9 @@ from app.rules.ids import Instant
 
 __all__ = ["Denial", "Guards", "Seen", "checks", "is_heavy", "judge", "refuse_guards", "refuse_schema"]
 
-#: Microseconds; what may take longer is not done where others wait.
-HEAVY = 1_000
+#: Microseconds by the estimates below, which are of the worst that there may be: some 50 times what a body of 3 KB takes.
+#: What may take longer is not done where others wait.
+HEAVY = 10_000
 
 
 class Seen(NamedTuple):
@@ -69,7 +70,9 @@ def checks(
     """
     if not _any(guards, schema):
         return
-    _met(guards, schema).before = True
+    met = _met(guards, schema)
+    if not met.before:
+        met.before, met.light = True, _light(guards, schema)
     judging = _Judging(guards, schema, seen, scope, delegation_id, now)
     if guards.deny_patterns:
         yield "denyPatterns", _closed(Code.PATTERN_DENIED, judging.by_patterns)
@@ -80,10 +83,16 @@ def checks(
 
 
 def is_heavy(guards: Guards, schema: str | None, seen: Seen) -> bool:
-    """Whether judging may take over about a millisecond, as it does the first time, when guards are compiled."""
+    """Whether judging may take long, as it does the first time, when guards are compiled."""
     if not _any(guards, schema):
         return False
-    return not _met(guards, schema).before or _longest(guards, schema, seen) > HEAVY
+    met = _met(guards, schema)
+    if not met.before:
+        return True
+    if max(len(seen.body), len(seen.path), len(seen.query)) <= met.light:
+        return False
+    size = bodies.size_at_most(seen.body)
+    return _longest(guards, schema, size, max(size.bytes, len(seen.path), len(seen.query))) > HEAVY
 
 
 def _any(guards: Guards, schema: str | None) -> bool:
@@ -91,12 +100,13 @@ def _any(guards: Guards, schema: str | None) -> bool:
 
 
 class _Met:
-    """Whether guards have judged before, so that they are compiled by now."""
+    """Whether guards have judged before, so that they are compiled by now; and up to how many bytes they do in time."""
 
-    __slots__ = ("before",)
+    __slots__ = ("before", "light")
 
     def __init__(self) -> None:
         self.before = False
+        self.light = 0
 
 
 @lru_cache(maxsize=4096)
@@ -104,9 +114,8 @@ def _met(_guards: Guards, _schema: str | None) -> _Met:
     return _Met()
 
 
-def _longest(guards: Guards, schema: str | None, seen: Seen) -> float:
-    """Microseconds that judging may take."""
-    size = bodies.size_at_most(seen.body)
+def _longest(guards: Guards, schema: str | None, size: Size, text: int) -> float:
+    """Microseconds that judging may take, where the body is of this size and no text is longer."""
     total = bodies.longest(size)
     try:
         if guards.deny_patterns:
@@ -114,11 +123,18 @@ def _longest(guards: Guards, schema: str | None, seen: Seen) -> float:
         if schema is not None:
             total += schemas.longest(schema, size)
         if guards.condition is not None:
-            text = max(size.bytes, len(seen.path), len(seen.query))
             total += conditions.longest(guards.condition, size.nodes, text)
     except Exception:  # noqa: BLE001  # of guards that were stored although they are none: judging them denies
         return HEAVY + 1
     return total
+
+
+def _light(guards: Guards, schema: str | None) -> int:
+    """Bytes of which whatever they are is judged in time: most requests are no larger, and need no counting."""
+    size = 64
+    while size < GUARDED_BYTES and _longest(guards, schema, bodies.worst(2 * size), 2 * size) <= HEAVY:
+        size *= 2
+    return size if _longest(guards, schema, bodies.worst(size), size) <= HEAVY else 0
 
 
 class _Judging:

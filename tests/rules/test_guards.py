@@ -342,11 +342,11 @@ def test_typical_guards_are_light_once_they_have_judged() -> None:
 @pytest.mark.parametrize(
     ("guards", "schema", "body"),
     [
-        (Guards(("a[ab]{900}c",), None), None, b'"ababab"' * 50),
+        (Guards(("a[ab]{900}c",), None), None, b'"ababab"' * 500),
         (PATTERNS, None, b"[" + b"1," * 9_000 + b"1]"),
         (CONDITION, None, b"[" + b"1," * 9_000 + b"1]"),
         (NONE, '{"items": {"multipleOf": 0.1}}', b"[" + b"1.5," * 900 + b"1]"),
-        (Guards((), "request.body.all(x, x in request.body)"), None, b"[" + b"1," * 300 + b"1]"),
+        (Guards((), "request.body.all(x, x in request.body)"), None, b"[" + b"1," * 900 + b"1]"),
     ],
 )
 def test_what_may_take_long_is_heavy(guards: Guards, schema: str | None, body: bytes) -> None:

@@ -42,8 +42,6 @@ _PARAMETER = re.compile(rf';[ \t]*(?:({_TOKEN})=({_TOKEN}|"[^"\\]*")[ \t]*)?')
 _TYPE = re.compile(rf"[ \t]*({_TOKEN}/{_TOKEN})[ \t]*((?:{_PARAMETER.pattern})*)")
 _CHARSETS = {"utf-8", "utf8", "us-ascii"}
 
-# The quickest way to look for an integer that may be too large.
-_ALL_DIGITS, _LONG_NUMBER = bytes.maketrans(b"123456789", b"000000000"), b"0" * 16
 _LARGEST_INTEGER = 2**53 - 1
 _SMALLEST_FRACTION, _LARGEST_FRACTION = 1e-30, 1e30
 _PERCENT = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
@@ -101,6 +99,12 @@ def read(raw: bytes, content_type: str | None) -> Body | Denial:
     return _read_json(raw) if declared.is_json else _read_text(raw, declared)
 
 
+def worst(size: int) -> Size:
+    """How much there may be in any body of so many bytes."""
+    nodes = min(size + 1, MOST_NODES)
+    return Size(nodes, nodes, nodes, size, nodes * nodes)
+
+
 def size_at_most(raw: bytes) -> Size:
     """How much there may be in a body, before it is read."""
     items, lists = 1 + raw.count(b","), raw.count(b"[")
@@ -148,12 +152,13 @@ def _read_json(raw: bytes) -> Body | Denial:
     except orjson.JSONDecodeError as error:
         return unreadable(f"it is no JSON, {error.msg} (character {error.pos})")
     strings: list[str] = []
-    size = _walk(value, strings)
-    if isinstance(size, str):
-        return unreadable(size)
+    walked = _walk(value, strings)
+    if isinstance(walked, str):
+        return unreadable(walked)
+    size, has_large = walked
     # Without escapes every quote bounds a string, and a string that was read over is missing in the count.
     plain = b"\\" not in raw
-    sure = plain and raw.count(b'"') == 2 * len(strings) and _LONG_NUMBER not in raw.translate(_ALL_DIGITS)
+    sure = plain and raw.count(b'"') == 2 * len(strings) and not has_large
     if not sure and (fault := _read_again(raw)):
         return unreadable(fault)
     return Body(
@@ -161,9 +166,11 @@ def _read_json(raw: bytes) -> Body | Denial:
     )
 
 
-def _walk(value: Any, strings: list[str]) -> Size | str:
-    """Gathers the strings level by level. How much there is, keys among the nodes, or what is wrong."""
-    level, nodes, integers, fractions, lists, longest = [value], 0, 0, 0, 0, 0
+def _walk(value: Any, strings: list[str]) -> tuple[Size, bool] | str:
+    """Gathers the strings level by level. How much there is, keys among the nodes, and whether a number may be an integer
+    that not every reader keeps exact; or what is wrong.
+    """
+    level, nodes, integers, fractions, lists, longest, large = [value], 0, 0, 0, 0, 0, False
     for _ in range(DEEPEST):
         nodes += len(level)
         below: list[Any] = []
@@ -183,14 +190,17 @@ def _walk(value: Any, strings: list[str]) -> Size | str:
                 longest = max(longest, len(each))
             elif kind is int:
                 integers += 1
+                large = large or abs(each) > _LARGEST_INTEGER
             elif kind is float:
                 if each and not _SMALLEST_FRACTION <= abs(each) <= _LARGEST_FRACTION:
                     return "a number in it is beyond 1e30, or below 1e-30 and not 0"
+                # perhaps an integer of more digits than orjson reads
+                large = large or abs(each) > _LARGEST_INTEGER
                 fractions += 1
         if nodes + len(below) > MOST_NODES:
             return f"it has over {MOST_NODES} keys and values"
         if not below:
-            return Size(nodes, integers, fractions, pairs=nodes * min(lists, longest))
+            return Size(nodes, integers, fractions, pairs=nodes * min(lists, longest)), large
         level = below
     return f"it is nested over {DEEPEST} levels deep"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from app.rules.content import condition_syntax, patterns
 from app.rules.content.bodies import too_large, unreadable
 from app.rules.content.condition_facts import ABSENT, MOST_MATCHING, Request, answers
-from app.rules.content.condition_lexemes import Malformed
+from app.rules.content.condition_lexemes import LONGEST, Malformed
 from app.rules.content.condition_syntax import Expression, Fact, Loop
 from app.rules.content.denials import Denial
 from app.rules.errors import Code, Refusal
@@ -134,7 +134,8 @@ def judge(condition: str, request: Request) -> Denial | None:
         return values
     if denial := _too_much(expression, values):
         return denial
-    known = {f"_{at}": value for at, value in enumerate(values.values()) if value is not ABSENT}
+    named = zip(_NAMES, values.values(), strict=False)
+    known = {name: value for name, value in named if value is not ABSENT}
     try:
         met = program.execute(known)
     except Exception:  # noqa: BLE001  # types that do not fit, an overflow: each is a ValueError or another
@@ -163,9 +164,20 @@ class _Weight(NamedTuple):
 
 
 _SCALAR = _Weight(1, 0)
+#: Characters of a text of which a condition cannot name enough to look at too much.
+_SHORT = 32
+#: The variables of a condition's facts, of which its length allows fewer.
+_NAMES = tuple(f"_{at}" for at in range(LONGEST))
+
+
+def _is_small(value: Any) -> bool:
+    kind = type(value)
+    return kind is not list and kind is not dict and (kind is not str or len(value) <= _SHORT)
 
 
 def _too_much(expression: Expression, values: Mapping[Fact, Any]) -> Denial | None:
+    if not expression.loops and all(map(_is_small, values.values())):
+        return None
     weights = {fact: _weight(value) for fact, value in values.items()}
     nodes = size = 0
     for weight in weights.values():

@@ -109,7 +109,7 @@ def compiled(patterns: tuple[str, ...]) -> Program:
     """One program of all patterns. Raises re2.error for what `refuse` refuses."""
     whole = "|".join(f"(?:{pattern})" for pattern in patterns)
     regexp = _compile(whole)
-    return Program(regexp, regexp.programsize, "^" in whole or "$" in whole)
+    return Program(regexp, regexp.programsize, "^" in whole.replace("[^", "") or "$" in whole)
 
 
 @lru_cache(maxsize=256)
