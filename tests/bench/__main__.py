@@ -8,12 +8,15 @@ from dataclasses import asdict
 
 import uvloop
 
-from tests.bench.figures import Figure, memory, pages, single, throughput
+from tests.bench.figures import Figure, governed, memory, pages, single, throughput
+from tests.bench.overview import overview
 
 MEASURES: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "throughput": throughput,
+    "governed": governed,
     "single": single,
     "pages": pages,
+    "overview": overview,
     "memory": memory,
 }
 

@@ -1,4 +1,4 @@
-"""The four figures. Each is a ratio or a difference within one run, since machines differ and are noisy."""
+"""The figures. Each is a ratio or a difference within one run, since machines differ and are noisy."""
 
 import asyncio
 import json
@@ -15,10 +15,12 @@ from pathlib import Path
 from app.api.types.audit import AUDIT
 from tests import postgres
 from tests.bench import load
+from tests.bench.governed import BODY
 
 CONNECTIONS = 64
 ROUNDS = 5
 SECONDS = 4.0  # of load on each in a round
+SHORT_ROUNDS, SHORT = 15, 1.0  # where what is compared differs little: then what else goes on weighs more
 MEGABYTE = 1_000_000
 LONG = 1_000_000  # entries
 DEPTH = LONG // 2
@@ -53,6 +55,7 @@ class Server:
     pid: int
     port: int
     token: str = ""
+    governed_token: str = ""
     key: str = ""
 
 
@@ -100,12 +103,12 @@ async def gateway(upstream: Server, *database: str, entries: int = 0) -> AsyncIt
             line = await process.stdout.readline()
             assert line, (Path(folder) / "log").read_text()[-2000:]
             made = json.loads(line)
-            yield Server(process.pid, made["port"], made["token"], made["key"])
+            yield Server(process.pid, **made)
 
 
-def dispatch(token: str) -> bytes:
+def dispatch(token: str, path: str = "/v1/r/7", body: bytes = _BODY) -> bytes:
     """One dispatch."""
-    return load.request("POST", "/proxy/api/v1/r/7", _BODY, Content_Type="application/json", **_bearer(token))
+    return load.request("POST", f"/proxy/api{path}", body, Content_Type="application/json", **_bearer(token))
 
 
 def direct() -> bytes:
@@ -119,32 +122,62 @@ def _bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+@asynccontextmanager
+async def on_each_store(upstream: Server) -> AsyncIterator[dict[str, Server]]:
+    """A gateway on each store, by its name."""
+    with postgres.server(durable=True) as server, server.database() as database:
+        async with gateway(upstream) as sqlite, gateway(upstream, database) as other:
+            yield {"SQLite": sqlite, "PostgreSQL": other}
+
+
 async def throughput() -> list[Figure]:
-    """Dispatches per second over what a pass-through does, in rounds that take turns."""
-    async with plain("upstream") as upstream, plain("passthrough", upstream.port) as bare:
-        with postgres.server(durable=True) as server, server.database() as database:
-            async with gateway(upstream) as sqlite, gateway(upstream, database) as other:
-                return await _compared(bare, {"SQLite": sqlite, "PostgreSQL": other})
+    """Dispatches per second over what a pass-through does."""
+    async with (
+        plain("upstream") as upstream,
+        plain("passthrough", upstream.port) as bare,
+        on_each_store(upstream) as gateways,
+    ):
+        loads = {name: (server, dispatch(server.token)) for name, server in gateways.items()}
+        rates = await _rates({"pass-through": (bare, direct()), **loads})
+        return [
+            _ratio(f"throughput, {name} over pass-through", rates[name], rates["pass-through"], 0.35)
+            for name in gateways
+        ]
 
 
-async def _compared(bare: Server, gateways: dict[str, Server]) -> list[Figure]:
-    rates: dict[str, list[float]] = {name: [] for name in ("pass-through", *gateways)}
-    for counts in (False, *[True] * ROUNDS):  # the first round warms up
-        for name, server in {"pass-through": bare, **gateways}.items():
-            request = dispatch(server.token) if server.token else direct()
-            done = await load.run(server.port, request, connections=CONNECTIONS, seconds=SECONDS)
+async def governed() -> list[Figure]:
+    """Dispatches per second under all the terms there are, over those under hardly any."""
+    async with plain("upstream") as upstream, on_each_store(upstream) as gateways:
+        loads = {}
+        for name, server in gateways.items():
+            loads[f"{name}, plain"] = (server, dispatch(server.token, "/v1/r/7", BODY))
+            loads[name] = (server, dispatch(server.governed_token, "/v1/payments/7", BODY))
+        rates = await _rates(loads, SHORT_ROUNDS, SHORT)
+        return [
+            _ratio(f"governed, {name} over plain", rates[name], rates[f"{name}, plain"], 0.75)
+            for name in gateways
+        ]
+
+
+async def _rates(
+    loads: dict[str, tuple[Server, bytes]], rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[str, list[float]]:
+    """How many of each request are answered in a second, in rounds that take turns."""
+    rates: dict[str, list[float]] = {name: [] for name in loads}
+    for counts in (False, *[True] * rounds):  # the first round warms up
+        for name, (server, request) in loads.items():
+            done = await load.run(server.port, request, connections=CONNECTIONS, seconds=seconds)
             assert set(done.statuses) == {200}, done.statuses
             if counts:
                 rates[name].append(done.rate)
-    figures = []
-    for name in gateways:
-        ratios = [ours / bares for ours, bares in zip(rates[name], rates["pass-through"], strict=True)]
-        rate, bare_rate = statistics.median(rates[name]), statistics.median(rates["pass-through"])
-        detail = f"{rate:.0f}/s of {bare_rate:.0f}/s; rounds {' '.join(f'{each:.2f}' for each in ratios)}"
-        figures.append(
-            Figure(f"throughput, {name} over pass-through", statistics.median(ratios), 0.35, True, "", detail)
-        )
-    return figures
+    return rates
+
+
+def _ratio(name: str, ours: list[float], theirs: list[float], required: float) -> Figure:
+    ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
+    rounds = " ".join(f"{each:.2f}" for each in ratios)
+    detail = f"{statistics.median(ours):.0f}/s of {statistics.median(theirs):.0f}/s; rounds {rounds}"
+    return Figure(name, statistics.median(ratios), required, True, "", detail)
 
 
 async def single() -> list[Figure]:
