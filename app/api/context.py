@@ -103,6 +103,10 @@ class Context:
         """The store's clock, the same for the whole of a query."""
         return await self.load(_clock, "now")
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Does what may take long, one at a time of this tenant's, on a thread that is there for it."""
+        return await self.gateway.judges.aside((self.tenant_id, "asks"), work)
+
     def know(self, query: Query[K, P, V], found: Mapping[K, V]) -> None:
         """What a query would answer, where another one has answered it on its way."""
         self._loaders.prime(query, found)

@@ -128,8 +128,7 @@ class Query:
         info.context.reading()
         question = _question(input)
         found = await info.context.read(case, info.context.caller, question)
-        judges = info.context.gateway.judges
-        return Decision(row=await judges.aside(info.context.tenant_id, partial(explain, found)))
+        return Decision(row=await info.context.aside(partial(explain, found)))
 
     @field
     async def upstreams(self, info: Info) -> list[Upstream]:

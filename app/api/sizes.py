@@ -36,6 +36,8 @@ from graphql import (
 
 from app.api.context import MOST_ANSWERED
 from app.api.scalars import LARGEST_JSON
+from app.delegations.parts import TERMS_SHOWN
+from app.delegations.usage import HISTORY
 from app.inventory.agents import MOST_TAGS
 from app.rules import scopes
 from app.rules.content.condition_lexemes import LONGEST as LONGEST_CONDITION
@@ -73,6 +75,8 @@ _WEIGHTS = {
     "body": MOST_ANSWERED,
     "text": MOST_ANSWERED,
 }
+#: Lists that are longer than a page where nobody says how long.
+_LENGTHS = {"termsHistory": TERMS_SHOWN, "usageHistory": HISTORY}
 #: What upstreams answered has a budget of its own, which `body` and `text` fit in once; not what repeats them.
 _BUDGETED = {"dispatchAction": 2 * MOST_ANSWERED}
 
@@ -198,7 +202,7 @@ class Measure:
             for one in node.arguments or ()
             if one.name.value in ("first", "last", "ids")
         ]
-        return max(asked, default=PAGE)
+        return max(asked, default=_LENGTHS.get(node.name.value, PAGE))
 
     def _searches(self, node: FieldNode) -> bool:
         if node.name.value == "usageHistory":  # which has an index for it

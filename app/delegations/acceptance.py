@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, and_, or_, select
 
-from app.delegations.bindings import Issued, bind, issue, lock_own_agent
+from app.delegations.bindings import Issued, bind, issue, lock_own_agent, refuse_bound
 from app.delegations.facts import to_both, to_one
 from app.delegations.read import status_at
 from app.identity.callers import Caller
@@ -86,7 +86,7 @@ def _refuse_acceptance(tx: Tx, caller: Caller, agent_id: AgentId, acknowledged: 
     if not lock_own_agent(tx, caller, agent_id):
         message = "acceptingAgentId names no agent of your tenant"
         return Refusal(Code.NOT_FOUND, message, ("acceptingAgentId",))
-    return None
+    return refuse_bound(tx, agent_id)
 
 
 def _accept(

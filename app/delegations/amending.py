@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
 
+from app.delegations.advising import note_uses
 from app.delegations.bindings import TOKEN_LIVES
 from app.delegations.facts import party, to_both
 from app.delegations.read import find_locked, status_at
@@ -90,7 +91,10 @@ def acknowledge(tx: Tx, caller: Caller, id: DelegationId, expected_hash: str) ->
         )
         return Refusal(Code.TERMS_CHANGED, message, ("termsHash",))
     now = tx.now()
+    before = tx.get_one(TermsVersion, (delegation.id, delegation.terms_version)).scopes
     _enforce(tx, delegation, proposed, now)
+    # Whoever asks whether a scope is used waits for it from here on.
+    note_uses(tx, {(delegation.id, scope): now for scope in set(proposed.scopes) - set(before)})
     details = {"termsVersion": proposed.version, "termsHash": proposed.hash, "scopes": proposed.scopes}
     append(tx, [to_both(Event.TERMS_ACKNOWLEDGED, delegation, caller, now, details)])
     return delegation

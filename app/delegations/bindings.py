@@ -23,6 +23,7 @@ from app.store.tables import Agent, Binding, Delegation, ScopedToken
 TOKEN_LIVES = 30 * DAY
 LONGEST_OVERLAP = 86_400  # seconds
 MOST_BINDINGS = 1_000  # of one delegation
+MOST_OF_AN_AGENT = 1_000  # living bindings: a report of its trust reaches all of them in one transaction
 MOST_TOKENS = 10  # of one binding, in overlap at once
 
 
@@ -53,7 +54,7 @@ def create_binding(
     delegation = find_locked(tx, caller.tenant_id, delegation_id)
     if delegation is None:
         return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
-    if refusal := _refuse_binding(tx, caller, delegation, mine=mine):
+    if refusal := _refuse_binding(tx, caller, delegation, agent_id, mine=mine):
         return refusal
     now = tx.now()
     binding = bind(tx, delegation, agent_id, now)
@@ -76,7 +77,19 @@ def lock_own_agent(tx: Tx, caller: Caller, agent_id: AgentId) -> bool:
     return tx.scalars(mine.with_for_update(read=True, key_share=True)).one_or_none() is not None
 
 
-def _refuse_binding(tx: Tx, caller: Caller, delegation: Delegation, *, mine: bool) -> Refusal | None:
+def refuse_bound(tx: Tx, agent_id: AgentId) -> Refusal | None:
+    """Refuses one more binding of an agent that has as many as it may."""
+    living = select(func.count()).where(Binding.agent_id == agent_id, Binding.revoked_at.is_(None))
+    if (tx.scalar(living) or 0) < MOST_OF_AN_AGENT:
+        return None
+    return Refusal(
+        Code.LIMIT_REACHED, f"the agent has {MOST_OF_AN_AGENT} bindings: revoke one, or bind another"
+    )
+
+
+def _refuse_binding(
+    tx: Tx, caller: Caller, delegation: Delegation, agent_id: AgentId, *, mine: bool
+) -> Refusal | None:
     if delegation.delegate_id != caller.tenant_id:
         message = "delegationId: only the delegate binds agents to a delegation"
         return Refusal(Code.WRONG_STATE, message, ("delegationId",))
@@ -84,6 +97,8 @@ def _refuse_binding(tx: Tx, caller: Caller, delegation: Delegation, *, mine: boo
         return refusal
     if not mine:
         return Refusal(Code.NOT_FOUND, "agentId names no agent of your tenant", ("agentId",))
+    if refusal := refuse_bound(tx, agent_id):
+        return refusal
     count = select(func.count()).where(Binding.delegation_id == delegation.id, Binding.revoked_at.is_(None))
     if (tx.scalar(count) or 0) >= MOST_BINDINGS:
         return Refusal(Code.LIMIT_REACHED, f"the delegation has {MOST_BINDINGS} bindings: revoke one first")

@@ -15,6 +15,7 @@ from app.ledger.append import append
 from app.rules.amendments import Agreed
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
+from app.rules.guards import refuse_guards
 from app.rules.ids import DAY, AgentId, DelegationId, Instant, TenantId
 from app.rules.instants import rfc3339
 from app.rules.lifecycle import Status
@@ -96,6 +97,7 @@ def _offered(delegation: Delegation, terms: TermsVersion) -> dict[str, object]:
 def _refuse_draft(draft: OfferDraft, offer_expires_at: Instant, now: Instant) -> Refusal | None:
     return (
         refuse(draft.constraints, now)
+        or refuse_guards(draft.constraints.deny_patterns, draft.constraints.condition)
         or refuse_offer_expiry(offer_expires_at, now)
         or refuse_metadata(draft.metadata)
     )

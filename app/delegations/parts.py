@@ -15,6 +15,7 @@ from app.store.tables import Binding, Delegation, ScopedToken, TermsVersion
 K = TypeVar("K")
 V = TypeVar("V")
 
+TERMS_SHOWN = 40  # versions of one delegation: each may have 40 KB
 TOKENS_SHOWN = 20  # of one binding: a rotation every day makes hundreds
 
 
@@ -34,9 +35,10 @@ def terms_proposed(tx: Tx, asking: TenantId, ids: Sequence[DelegationId]) -> dic
 def terms_history(
     tx: Tx, asking: TenantId, ids: Sequence[DelegationId]
 ) -> dict[DelegationId, list[TermsVersion]]:
-    """Every version of each delegation's terms that has been in force, oldest first."""
+    """The newest versions of each delegation's terms that have been in force, oldest first."""
     rows = select(TermsVersion).join(Delegation, agreed()).where(Delegation.id.in_(ids), party_to(asking))
-    every = tx.scalars(rows.order_by(TermsVersion.version))
+    newest = rows.where(TermsVersion.version > Delegation.terms_version - TERMS_SHOWN)
+    every = tx.scalars(newest.order_by(TermsVersion.version))
     return _grouped(ids, ((row.delegation_id, row) for row in every))
 
 

@@ -1,8 +1,10 @@
 """What a decision sees of a binding, read outside of a batch: to explain one, and to find out what may not go on."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
+import orjson
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import aliased
 
@@ -51,7 +53,7 @@ def evidence(
     """The evidence of these rows. No binding is as good as one that has ended."""
     return Evidence(
         delegation.id,
-        delegation.delegator_id,
+        delegation.delegate_id,
         delegation.status,
         delegation.offer_expires_at,
         delegation.environment == "SANDBOX",
@@ -65,4 +67,10 @@ def evidence(
 
 def terms_of(row: TermsVersion) -> Terms:
     """One version of the terms, as decisions read it."""
-    return Terms.of(row.version, row.scopes, row.constraints)
+    return _terms(row.version, tuple(row.scopes), orjson.dumps(row.constraints))
+
+
+# Parsing what was read, not remembering what was decided; a page shows many bindings of one delegation.
+@lru_cache(maxsize=1024)
+def _terms(version: int, scopes: tuple[str, ...], constraints: bytes) -> Terms:
+    return Terms.of(version, scopes, orjson.loads(constraints))

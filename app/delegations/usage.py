@@ -15,6 +15,7 @@ from app.store.engine import Tx
 from app.store.tables import Delegation, TermsVersion, UsageWindow
 
 HISTORY = 100  # windows that are shown at most
+_VERSIONS = 20  # that limits of past windows are looked up in: they may hold 20 KB each
 
 
 class Used(NamedTuple):
@@ -94,7 +95,8 @@ def usage_history(
 
 
 def _versions(tx: Tx, seen: Select[DelegationId]) -> dict[DelegationId, list[TermsVersion]]:
-    rows = select(TermsVersion).join(Delegation).where(Delegation.id.in_(seen), agreed())
+    newest = TermsVersion.version > Delegation.terms_version - _VERSIONS
+    rows = select(TermsVersion).join(Delegation, agreed()).where(Delegation.id.in_(seen), newest)
     found: dict[DelegationId, list[TermsVersion]] = {}
     for row in tx.scalars(rows.order_by(TermsVersion.version)):
         found.setdefault(row.delegation_id, []).append(row)
@@ -102,6 +104,7 @@ def _versions(tx: Tx, seen: Select[DelegationId]) -> dict[DelegationId, list[Ter
 
 
 def _cap(versions: Sequence[TermsVersion], kind: WindowKind, end: Instant) -> int | None:
-    """The limit when a window ended, by the last version that was in force by then."""
+    """The limit when a window ended, by the last version that was in force by then; by the oldest known before that."""
     known = [row for row in versions if in_force_since(row) < end]
-    return from_stored(known[-1].constraints).cap(kind) if known else None
+    by = known[-1] if known else next(iter(versions), None)
+    return from_stored(by.constraints).cap(kind) if by else None

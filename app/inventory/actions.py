@@ -1,11 +1,10 @@
 """Actions: what one scope allows on one upstream."""
 
-from collections.abc import Collection
-
 import orjson
-from sqlalchemy import func, select
+from sqlalchemy import Text, func, select, type_coerce
 
 from app.identity.callers import Caller
+from app.identity.tenants import lock_tenant
 from app.inventory.upstreams import find_upstream, raise_routes
 from app.ledger.append import append, own
 from app.rules.entries import Event
@@ -21,6 +20,8 @@ from app.store.tables import Action, Delegation, Upstream
 
 MOST_ACTIONS = 1_000  # of one tenant: all of them are matched in memory
 MOST_COST = 1_000_000
+#: Bytes of one tenant's request schemas together: whoever acts there has all of them at hand.
+MOST_SCHEMAS = 512 * 1024
 
 
 def define_action(
@@ -38,13 +39,13 @@ def define_action(
 ) -> Action | Refusal:
     """A new action of an upstream of the caller's tenant."""
     caller.require(Permission.UPSTREAMS)
-    raise_routes(tx, caller.tenant_id)
+    lock_tenant(tx, caller.tenant_id)
     upstream = find_upstream(tx, caller, upstream_id)
     if upstream is None:
         return Refusal(Code.NOT_FOUND, "upstreamId names no upstream of your tenant", ("upstreamId",))
     if refusal := _refuse(scope, method, cost_units, response_mode):
         return refusal
-    if request_schema is not None and (refusal := refuse_schema(request_schema)):
+    if request_schema is not None and (refusal := _refuse_schema(tx, caller, request_schema)):
         return refusal
     assert method is not None
     if refusal := _refuse_path(tx, upstream, method, path):
@@ -64,6 +65,7 @@ def define_action(
         created_at=tx.now(),
     )
     tx.add(action)
+    raise_routes(tx, caller.tenant_id)
     details = {
         "actionId": action.id,
         "upstreamId": upstream.id,
@@ -80,7 +82,7 @@ def define_action(
 def remove_action(tx: Tx, caller: Caller, action_id: ActionId) -> ActionId | Refusal:
     """Takes an action away; from its commit on nobody is admitted to it (promise 1)."""
     caller.require(Permission.UPSTREAMS)
-    raise_routes(tx, caller.tenant_id)
+    lock_tenant(tx, caller.tenant_id)
     mine_living = Delegation.delegator_id == caller.tenant_id, Delegation.ended_at.is_(None)
     tx.lock(tx.scalars(select(Delegation.id).where(*mine_living)))
     mine = select(Action).where(Action.id == action_id, Action.tenant_id == caller.tenant_id)
@@ -88,14 +90,10 @@ def remove_action(tx: Tx, caller: Caller, action_id: ActionId) -> ActionId | Ref
     if action is None:
         return Refusal(Code.NOT_FOUND, "actionId names no action of your tenant", ("actionId",))
     tx.delete(action)
+    raise_routes(tx, caller.tenant_id)
     details = {"actionId": action.id, "upstreamId": action.upstream_id, "scope": action.scope}
     append(tx, [own(Event.ACTION_REMOVED, caller.tenant_id, caller.subject, tx.now(), **details)])
     return action.id
-
-
-def actions_of(tx: Tx, upstream_ids: Collection[UpstreamId]) -> list[Action]:
-    """The actions of these upstreams, oldest first."""
-    return list(tx.scalars(select(Action).where(Action.upstream_id.in_(upstream_ids)).order_by(Action.id)))
 
 
 def _refuse(scope: str, method: str | None, cost_units: int, response_mode: str) -> Refusal | None:
@@ -122,7 +120,25 @@ def _refuse_path(tx: Tx, upstream: Upstream, method: str, path: str | None) -> R
     mine = Action.tenant_id == upstream.tenant_id
     if (tx.scalar(select(func.count()).select_from(Action).where(mine)) or 0) >= MOST_ACTIONS:
         return Refusal(Code.LIMIT_REACHED, f"your tenant has {MOST_ACTIONS} actions: that is the most")
-    return clash(segments, [route(action, upstream) for action in actions_of(tx, [upstream.id])], method)
+    # Not whole actions: their schemas take their time, and say nothing of paths.
+    beside = select(Action.id, Action.method, Action.path).where(Action.upstream_id == upstream.id)
+    return clash(segments, (_placed(*row) for row in tx.execute(beside)), method)
+
+
+def _placed(id: ActionId, method: str, path: str) -> Route:
+    """An action as far as its place goes."""
+    return Route(id, "", "", method, path, parse_template(path), False, 1, None, False)
+
+
+def _refuse_schema(tx: Tx, caller: Caller, schema: object) -> Refusal | None:
+    if refusal := refuse_schema(schema):
+        return refusal
+    size = func.length(type_coerce(Action.request_schema, Text))
+    known = tx.scalar(select(func.sum(size)).where(Action.tenant_id == caller.tenant_id)) or 0
+    if known + len(orjson.dumps(schema)) > MOST_SCHEMAS:
+        message = f"requestSchema: your tenant's schemas take {MOST_SCHEMAS} bytes, which is the most"
+        return Refusal(Code.LIMIT_REACHED, message, ("requestSchema",))
+    return None
 
 
 def route(action: Action, upstream: Upstream) -> Route:

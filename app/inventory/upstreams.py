@@ -114,13 +114,14 @@ def update_upstream(
     before, unless a new one comes along.
     """
     caller.require(Permission.UPSTREAMS)
-    raise_routes(tx, caller.tenant_id)
+    lock_tenant(tx, caller.tenant_id)
     upstream = find_upstream(tx, caller, upstream_id)
     if upstream is None:
         return Refusal(Code.NOT_FOUND, "upstreamId names no upstream of your tenant", ("upstreamId",))
     if refusal := _refuse(asked, allow) or _change(upstream, asked, keys):
         tx.expire(upstream)
         return refusal
+    raise_routes(tx, caller.tenant_id)
     details = {
         **_told(upstream),
         "credentialReplaced": asked.credential is not None,
@@ -137,7 +138,7 @@ def find_upstream(tx: Tx, caller: Caller, upstream_id: UpstreamId) -> Upstream |
 
 
 def raise_routes(tx: Tx, tenant_id: TenantId) -> None:
-    """Says that the tenant's routes have changed; also the lock under which they change."""
+    """Says that the tenant's routes have changed. They change under the tenant's lock."""
     raised = Tenant.routes_revision + 1
     tx.execute(update(Tenant).where(Tenant.id == tenant_id).values(routes_revision=raised))
 
@@ -200,7 +201,7 @@ def _refuse_sandbox(upstream: Upstream) -> Refusal | None:
             return None
         message = "sandboxCredential needs a sandboxBaseUrl: it goes nowhere else"
         return Refusal(Code.INVALID, message, ("sandboxCredential",))
-    if upstream.sandbox_base_url == upstream.base_url:
+    if URL(upstream.sandbox_base_url) == URL(upstream.base_url):
         message = "sandboxBaseUrl is the live address itself: give the sandbox's own"
         return Refusal(Code.INVALID, message, ("sandboxBaseUrl",))
     return None

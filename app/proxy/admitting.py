@@ -94,15 +94,21 @@ def _anew(
     row = writes.dispatch(
         attempt, standing, lead.token_id, route.scope, None, sight.now, cost_units=route.cost_units
     )
-    _reserve(sight, writes, standing, row)
+    destination = catalog.destination(route, sandbox=standing.sandbox)
+    _reserve(sight, writes, row)
+    if destination.guardrail_url is None:  # which might give it back: then the next refusal tells
+        _tell_exhausted(sight, writes, standing, row)
     _claim(sight, writes, attempt, lead)
-    return Go(attempt, row, standing.agent_id, route, catalog.destination(route, sandbox=standing.sandbox))
+    return Go(attempt, row, standing.agent_id, route, destination)
 
 
-def _reserve(sight: Sight, writes: Writes, standing: Standing, row: NewDispatch) -> None:
+def _reserve(sight: Sight, writes: Writes, row: NewDispatch) -> None:
     writes.reserve(row)
     for kind in WindowKind:
         sight.used[row.delegation_id, kind] += counts(kind, row.cost_units)
+
+
+def _tell_exhausted(sight: Sight, writes: Writes, standing: Standing, row: NewDispatch) -> None:
     for kind, cap in standing.terms.caps:
         if sight.used[row.delegation_id, kind] >= cap:
             _exhausted(sight, writes, standing, kind, cap)

@@ -96,7 +96,7 @@ class Sight:
         """What a decision about this binding and token sees."""
         return Evidence(
             standing.delegation_id,
-            standing.delegator_id,
+            standing.delegate_id,
             standing.status,
             standing.offer_expires_at,
             standing.sandbox,

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.delegations.facts import party
-from app.delegations.read import agreed, find, in_force_since
+from app.delegations.read import agreed, find
 from app.delegations.standing import evidence, terms_of
 from app.delegations.suspension import was_suspended
 from app.identity.callers import Caller
@@ -172,9 +172,9 @@ def _binding(tx: Tx, delegation: Delegation, agent_id: AgentId | None) -> Bindin
 
 def _terms_at(tx: Tx, delegation: Delegation, at: Instant) -> TermsVersion:
     versions = select(TermsVersion).join(Delegation, agreed()).where(Delegation.id == delegation.id)
-    rows = list(tx.scalars(versions.order_by(TermsVersion.version)))
-    known = [row for row in rows if in_force_since(row) <= at]
-    return known[-1] if known else rows[0]
+    since = func.coalesce(TermsVersion.in_force_at, TermsVersion.created_at)
+    last = versions.where(since <= at).order_by(TermsVersion.version.desc()).limit(1)
+    return tx.scalars(last).one_or_none() or tx.get_one(TermsVersion, (delegation.id, 1))
 
 
 def _status_at(tx: Tx, delegation: Delegation, at: Instant) -> Status:

@@ -14,6 +14,7 @@ import orjson
 from app.egress.client import Egress
 from app.egress.outcomes import Answer, Outbound
 from app.proxy.attempts import Content, Go
+from app.rules.content.bodies import GUARDED_BYTES
 from app.rules.errors import Code
 
 SECONDS = 0.5
@@ -54,10 +55,13 @@ def _question(go: Go, content: Content) -> dict[str, Any]:
 
 
 def _body(body: bytes) -> dict[str, str]:
-    try:
-        return {"body": body.decode()}
-    except UnicodeDecodeError:
-        return {"bodyBase64": b64encode(body).decode()}
+    # A large body of what JSON escapes would take six times its room.
+    if len(body) <= GUARDED_BYTES:
+        try:
+            return {"body": body.decode()}
+        except UnicodeDecodeError:
+            pass  # sent as what it is
+    return {"bodyBase64": b64encode(body).decode()}
 
 
 def _read(body: bytes) -> Code | None:

@@ -55,7 +55,7 @@ class Evidence(NamedTuple):
     """
 
     delegation_id: DelegationId
-    delegator_id: TenantId
+    delegate_id: TenantId
     status: Status
     offer_expires_at: Instant
     sandbox: bool
@@ -81,12 +81,12 @@ class Refused(NamedTuple):
 
 
 class Unjudged(NamedTuple):
-    """Nothing is wrong so far, but the content has to be judged first: by these guards of this tenant's, for this
+    """Nothing is wrong so far, but the content has to be judged first: by these guards, for this tenant's
     action, at this clock.
     """
 
     delegation_id: DelegationId
-    delegator_id: TenantId
+    delegate_id: TenantId
     guards: Guards
     route: Route
     now: Instant
@@ -222,7 +222,7 @@ def _content(
     by = (guards, route.schema, route.scope)
     if judged and (judged.guards, judged.schema, judged.scope) == by and abs(now - judged.at) <= _FRESH:
         return judged.results
-    return Unjudged(evidence.delegation_id, evidence.delegator_id, guards, route, now)
+    return Unjudged(evidence.delegation_id, evidence.delegate_id, guards, route, now)
 
 
 def _caps(terms: Terms, route: Route, used: Mapping[WindowKind, int]) -> Iterator[Finding]:

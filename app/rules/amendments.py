@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 from app.rules.errors import Code, Refusal
+from app.rules.guards import refuse_guards
 from app.rules.ids import Instant
 from app.rules.limits import refuse, refuse_metadata
 from app.rules.scopes import lendable, normal
@@ -69,7 +70,7 @@ def amend(current: Agreed, held: Iterable[str], changes: Changes, now: Instant) 
     metadata = current.metadata if changes.metadata is None else changes.metadata
     if changes.scopes is not None and (refusal := _refuse_scopes(wanted, added, held)):
         return refusal
-    if refusal := _refuse(constraints, metadata, now):
+    if refusal := _refuse(current.constraints, constraints, metadata, now):
         return refusal
     kept = Agreed([scope for scope in current.scopes if scope in wanted], constraints, metadata)
     return Amended(
@@ -97,11 +98,25 @@ def _refuse_scopes(wanted: list[str], added: list[str], held: Iterable[str]) -> 
     return lendable(added, held)
 
 
-def _refuse(constraints: Constraints, metadata: object, now: Instant) -> Refusal | None:
-    refusal = refuse(constraints, now) or refuse_metadata(metadata)
-    if refusal is None or refusal.path[0] != "constraints":
+def refuse_new_guards(changes: Changes) -> Refusal | None:
+    """What is wrong with guards that an amendment brings. As `refuse_guards`, which it asks beforehand."""
+    limits = changes.limits
+    return _flat(refuse_guards(limits.get("deny_patterns", ()), limits.get("condition")))
+
+
+def _refuse(before: Constraints, after: Constraints, metadata: object, now: Instant) -> Refusal | None:
+    refusal = refuse(after, now) or refuse_metadata(metadata)
+    if refusal is None:  # each by itself, as it was asked beforehand
+        patterns = after.deny_patterns if after.deny_patterns != before.deny_patterns else ()
+        condition = after.condition if after.condition != before.condition else None
+        refusal = refuse_guards(patterns, condition)
+    return _flat(refusal)
+
+
+def _flat(refusal: Refusal | None) -> Refusal | None:
+    """An amendment's input is flat."""
+    if refusal is None or not refusal.path or refusal.path[0] != "constraints":
         return refusal
-    # An amendment's input is flat.
     return replace(refusal, message=refusal.message.removeprefix("constraints."), path=refusal.path[1:])
 
 

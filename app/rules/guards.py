@@ -6,10 +6,12 @@ request takes more than about 100 ms, an ordinary one some 30 µs. What cannot b
 guard lets through what it does not understand.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
+
+import orjson
 
 from app.rules.content import bodies, conditions, patterns, schemas
 from app.rules.content.bodies import GUARDED_BYTES, Body, Size
@@ -43,14 +45,22 @@ class Guards(NamedTuple):
     condition: str | None
 
 
-def refuse_guards(deny_patterns: Sequence[str], condition: str | None) -> Refusal | None:
-    """The first thing that is wrong with the guards of an offer or amendment, or None."""
+@lru_cache(maxsize=1024)
+def refuse_guards(deny_patterns: tuple[str, ...], condition: str | None) -> Refusal | None:
+    """The first thing that is wrong with the guards of an offer or amendment, or None. May take a second: whoever asks
+    in a transaction has asked beforehand, and gets what is remembered.
+    """
     return patterns.refuse(deny_patterns) or (None if condition is None else conditions.refuse(condition))
 
 
 def refuse_schema(schema: object) -> Refusal | None:
-    """What is wrong with an action's requestSchema, or None."""
-    return schemas.refuse(schema)
+    """What is wrong with an action's requestSchema, or None. As `refuse_guards`."""
+    return _refuse_schema(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS))
+
+
+@lru_cache(maxsize=1024)
+def _refuse_schema(text: bytes) -> Refusal | None:
+    return schemas.refuse(orjson.loads(text))
 
 
 def judge(
@@ -86,6 +96,8 @@ def is_heavy(guards: Guards, schema: str | None, seen: Seen) -> bool:
     """Whether judging may take long, as it does the first time, when guards are compiled."""
     if not _any(guards, schema):
         return False
+    if len(seen.body) > GUARDED_BYTES:
+        return False  # which is denied for that
     met = _met(guards, schema)
     if not met.before:
         return True
@@ -109,7 +121,8 @@ class _Met:
         self.light = 0
 
 
-@lru_cache(maxsize=4096)
+#: Fewer than stay compiled: what has judged before never compiles where others wait.
+@lru_cache(maxsize=128)
 def _met(_guards: Guards, _schema: str | None) -> _Met:
     return _Met()
 

@@ -5,7 +5,6 @@ from ipaddress import IPv6Network, ip_network
 import orjson
 
 from app.rules.errors import Code, Refusal
-from app.rules.guards import refuse_guards
 from app.rules.ids import DAY, Instant
 from app.rules.terms import Constraints
 
@@ -22,12 +21,11 @@ HIGHEST_SCORE = 100
 
 
 def refuse(constraints: Constraints, now: Instant) -> Refusal | None:
-    """The first thing that is wrong with new constraints, or None."""
+    """The first thing that is wrong with new constraints, or None. Guards are for `refuse_guards`."""
     return (
         _refuse_expiry(constraints.expires_at, now)
         or _refuse_limits(constraints)
         or _refuse_networks(constraints.ip_allowlist)
-        or refuse_guards(constraints.deny_patterns, constraints.condition)
     )
 
 

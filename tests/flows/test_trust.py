@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.delegations import bindings
 from app.delegations.bindings import create_binding
 from app.delegations.endings import revoke
 from app.delegations.trust import report_trust
@@ -208,3 +209,18 @@ async def test_the_harness_catches_a_score_that_is_remembered(
         await at.go(lent)
         await world.trust(lent.actor, 3)
         assert isinstance(await at.admit(lent), Go)
+
+
+async def test_an_agent_has_no_more_bindings_than_one_report_can_reach(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bindings, "MOST_OF_AN_AGENT", 2)
+    lent = await world.delegation()
+    await world.bind(lent, lent.actor)
+    refusal = await world.write(create_binding, lent.delegate.owner, lent.id, lent.actor.id, world.keys)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is Code.LIMIT_REACHED
+    offered = await world.offer(lent.delegator, lent.delegate, lent.agent)
+    accepted = await world.try_accept(lent.delegate.owner, offered.ref, lent.actor.id)
+    assert isinstance(accepted, Refusal)
+    assert accepted.code is Code.LIMIT_REACHED

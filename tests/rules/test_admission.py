@@ -34,7 +34,7 @@ from app.rules.windows import WindowKind
 NOW = Instant(1_000 * DAY)
 LATER = Instant(NOW + DAY)
 HERE = ip_address("192.0.2.1")
-LENT, LENDER = DelegationId("dlg_1"), TenantId("ten_1")
+LENT, ACTOR = DelegationId("dlg_1"), TenantId("ten_1")
 NOTHING_USED = dict.fromkeys(WindowKind, 0)
 SCHEMA = '{"type":"object"}'
 
@@ -78,7 +78,7 @@ def evidence(**given: Any) -> Evidence:
     return Evidence(
         **{
             "delegation_id": LENT,
-            "delegator_id": LENDER,
+            "delegate_id": ACTOR,
             "status": Status.ACTIVE,
             "offer_expires_at": NOW,
             "sandbox": False,
@@ -125,7 +125,7 @@ def judgement(by: Terms, results: Sequence[tuple[str, Denial | None]] = PASSED, 
 
 def unjudged(by: Terms, action: Route) -> Unjudged:
     """What has to be judged by these terms first."""
-    return Unjudged(LENT, LENDER, by.guards, action, NOW)
+    return Unjudged(LENT, ACTOR, by.guards, action, NOW)
 
 
 GUARDED = terms(deny_patterns=("secret",), condition="true")

@@ -216,12 +216,14 @@ async def test_the_demonstrations_walk_runs_to_its_end_and_a_restart_keeps_it(tm
 
 
 def assert_the_walk_tells(steps: list[str]) -> None:
-    _offered, previewed, accepted, acted, not_lent, revoked, logs = steps
+    _offered, previewed, accepted, acted, not_lent, amended, revoked, logs = steps
     assert '"scopes":["receipts:read","receipts:write","reports:read"]' in previewed
     assert "is active" in accepted
     assert '"id":"r1"' in acted
     assert '"total":12.5' in acted
     assert "ACTION_NOT_FOUND" in not_lent
+    assert '"version":2' in amended
+    assert '"allowed":false,"code":"CAP_HOUR"' in amended
     assert '"inFlightAborted":1' in revoked
     assert "DELEGATION_REVOKED" in revoked
     assert logs.count("delegation.revoked") == 2

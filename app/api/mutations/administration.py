@@ -37,6 +37,7 @@ from app.inventory.actions import define_action, remove_action
 from app.inventory.agents import AgentChanges, AgentDraft, register_agent, update_agent
 from app.inventory.upstreams import Credential, UpstreamChanges, register_upstream, update_upstream
 from app.rules.errors import Refusal
+from app.rules.guards import refuse_schema
 from app.rules.ids import ActionId, AgentId, ApiKeyId, UpstreamId
 from app.rules.permissions import Permission
 from app.rules.tokens import TokenKind
@@ -133,6 +134,11 @@ class AdministrationMutations:
         self, info: Info, input: Annotated[DefineActionInput, argument("The new action.")]
     ) -> ActionPayload:
         """Say what a scope allows on one of your services."""
+        info.context.caller.require(Permission.UPSTREAMS)
+        if input.request_schema is not None:
+            refusal = await info.context.aside(partial(refuse_schema, input.request_schema))
+            if refusal:
+                return ActionPayload.refused(refusal)
         made = await info.context.write(
             define_action,
             info.context.caller,

@@ -1,6 +1,7 @@
 """The lifecycle of a delegation."""
 
 import time
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -37,7 +38,9 @@ from app.delegations.offers import OfferDraft, offer
 from app.delegations.parts import bindings_of
 from app.delegations.suspension import resume, suspend
 from app.identity.once import Repeat
+from app.rules.amendments import refuse_new_guards
 from app.rules.errors import Code, Refusal
+from app.rules.guards import refuse_guards
 from app.rules.ids import AgentId, DelegationId, TenantId
 from app.rules.permissions import Permission
 from app.rules.tokens import TokenKind
@@ -63,6 +66,10 @@ class DelegationMutations:
     ) -> OfferDelegationPayload:
         """Offer scopes of one of your agents to another tenant."""
         context = info.context
+        context.caller.require(Permission.OFFER)
+        limits = input.constraints.constraints()
+        if refusal := await context.aside(partial(refuse_guards, limits.deny_patterns, limits.condition)):
+            return OfferDelegationPayload.refused(refusal)
         minted = None
         if input.acceptance is AcceptanceMode.TOKEN:
             minted = context.gateway.keys.mint(TokenKind.OFFER)
@@ -161,8 +168,11 @@ class DelegationMutations:
 
         Scopes that are added wait in `proposedTerms` until the delegate has acknowledged them.
         """
-        id = as_id(DelegationId, input.delegation_id)
-        asked = Amendment(id, input.expected_version, input.changes(), input.reason)
+        info.context.caller.require(Permission.GOVERN)
+        id, changes = as_id(DelegationId, input.delegation_id), input.changes()
+        if refusal := await info.context.aside(partial(refuse_new_guards, changes)):
+            return DelegationPayload.refused(refusal)
+        asked = Amendment(id, input.expected_version, changes, input.reason)
         return _moved(await info.context.write(amend_delegation, info.context.caller, asked))
 
     @field

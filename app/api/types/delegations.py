@@ -98,7 +98,7 @@ class Delegation(Node):
 
     @field
     async def terms_history(self, info: Info) -> list[Terms]:
-        """Every version of the terms that has been in force, oldest first."""
+        """The newest 40 versions of the terms that have been in force, oldest first."""
         return [Terms(row=row) for row in await info.context.load(terms_history, self.row.id)]
 
     @field

@@ -42,6 +42,7 @@ _UNFIT = {
     r"\Q": "put a backslash before each special character",
     r"\C": "it matches parts of characters",
 }
+_SIMPLER = "use fewer or simpler ones, without large counts such as {500} or classes such as \\pL"
 _PIECE = re.compile(r"\\.|\(\?[a-zA-Z]*-[a-zA-Z]*m", re.DOTALL)
 
 
@@ -58,15 +59,21 @@ def refuse(patterns: Sequence[str]) -> Refusal | None:
     if len(patterns) > MOST_PATTERNS:
         message = f"{_NAMED} has {len(patterns)} patterns: {MOST_PATTERNS} at most"
         return Refusal(Code.LIMIT_REACHED, message, _PATH)
+    size = 0
     for at, pattern in enumerate(patterns):
-        if fault := _fault(pattern):
-            return Refusal(Code.PATTERN_INVALID, f"{_NAMED}[{at}] {fault}", (*_PATH, str(at)))
+        found = _size(pattern)
+        if isinstance(found, str):
+            return Refusal(Code.PATTERN_INVALID, f"{_NAMED}[{at}] {found}", (*_PATH, str(at)))
+        size += found
+        if size > MOST_INSTRUCTIONS:  # before any more is compiled: that is what takes time
+            return Refusal(Code.PATTERN_INVALID, f"{_NAMED} {_too_large(size)}", _PATH)
     if patterns and (too_much := _too_much(tuple(patterns))):
         return Refusal(Code.PATTERN_INVALID, f"{_NAMED} {too_much}", _PATH)
     return None
 
 
-def _fault(pattern: str) -> str | None:
+def _size(pattern: str) -> int | str:
+    """How many instructions a pattern has, or what is wrong with it."""
     if not pattern:
         return f"is empty: give 1 to {LONGEST_PATTERN} characters, or leave it out"
     if len(pattern) > LONGEST_PATTERN:
@@ -85,7 +92,8 @@ def _fault(pattern: str) -> str | None:
         return f"is no RE2 pattern: {_said(error)}; see github.com/google/re2/wiki/Syntax"
     if regexp.search(b"") and regexp.search(b"\0"):
         return "matches the empty text, and so every body: say what must not be in it"
-    return None
+    size: int = regexp.programsize
+    return size
 
 
 def _said(error: Exception) -> str:
@@ -94,17 +102,18 @@ def _said(error: Exception) -> str:
 
 
 def _too_much(patterns: tuple[str, ...]) -> str | None:
-    simpler = "use fewer or simpler ones, without large counts such as {500} or classes such as \\pL"
     try:
         size = compiled(patterns).size
     except re2.error:
-        return f"are too much for one program together: {simpler}"
-    if size > MOST_INSTRUCTIONS:
-        return f"make a program of {size} instructions, {MOST_INSTRUCTIONS} at most: {simpler}"
-    return None
+        return f"are too much for one program together: {_SIMPLER}"
+    return _too_large(size) if size > MOST_INSTRUCTIONS else None
 
 
-@lru_cache(maxsize=256)
+def _too_large(size: int) -> str:
+    return f"make a program of {size} instructions or more, {MOST_INSTRUCTIONS} at most: {_SIMPLER}"
+
+
+@lru_cache(maxsize=512)
 def compiled(patterns: tuple[str, ...]) -> Program:
     """One program of all patterns. Raises re2.error for what `refuse` refuses."""
     whole = "|".join(f"(?:{pattern})" for pattern in patterns)

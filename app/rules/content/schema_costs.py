@@ -17,7 +17,7 @@ from app.rules.content.bodies import Size
 from app.rules.content.schema_keywords import FORMATS, ONE, POINTER, Fault, at, places, step
 from app.rules.texts import shown
 
-MOST_REGEXES = 50
+MOST_REGEXES = 20
 
 _LIMITS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 

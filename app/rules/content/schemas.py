@@ -61,7 +61,7 @@ def _refusal(fault: str) -> Refusal:
     return Refusal(Code.SCHEMA_INVALID, f"requestSchema {fault}", _PATH)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=256)
 def compiled(text: str) -> Compiled:
     """The schema of a JSON text. Raises ValueError for what `refuse` refuses."""
     schema = _read(text)
