@@ -14,7 +14,7 @@ from app.store.each import of_each
 from app.store.engine import Tx
 from app.store.tables import Delegation, TermsVersion, UsageWindow
 
-HISTORY = 100  # windows that are shown at most
+HISTORY = 40  # windows that are shown at most; `until` goes on from there
 _VERSIONS = 20  # that limits of past windows are looked up in: they may hold 20 KB each
 
 
@@ -67,7 +67,7 @@ def usage_history(
     since: Instant | None,
     until: Instant | None,
 ) -> dict[DelegationId, list[Used]]:
-    """The past windows of each delegation that have counted something, the newest first, 100 at most. They began at
+    """The past windows of each delegation that have counted something, the newest first, 40 at most. They began at
     `since` or later and before `until`.
     """
     current = next(each.start for each in windows_at(tx.now()) if each.kind is kind)

@@ -158,7 +158,7 @@ class Delegation(Node):
         since: Annotated[Instant | None, argument("Those that began then or later.")] = None,
         until: Annotated[Instant | None, argument("Those that began before.")] = None,
     ) -> list[UsageWindow]:
-        """Past windows in which something was counted, newest first: 100 at most."""
+        """Past windows in which something was counted, newest first: 40 at most, and `until` goes on from there."""
         if self.preview:
             return []
         rows = await info.context.load(usage_history, self.row.id, kind, since, until)
