@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, update
 
 from app.delegations.advising import note_uses
-from app.delegations.bindings import TOKEN_LIVES
+from app.delegations.bindings import TOKEN_LIVES, open_at
 from app.delegations.facts import party, to_both
 from app.delegations.read import find_locked, status_at
 from app.delegations.terms import proposal, terms_row
@@ -160,11 +160,8 @@ def _enforce(tx: Tx, delegation: Delegation, terms: TermsVersion, now: Instant) 
     delegation.expires_at = from_stored(terms.constraints).expires_at
     # A token lives as long as it may, and never past its delegation: when that moves, its tokens need not be rotated.
     bindings = select(Binding.id).where(Binding.delegation_id == delegation.id, Binding.revoked_at.is_(None))
-    living = (
-        ScopedToken.binding_id.in_(bindings),
-        ScopedToken.rotated_at.is_(None),
-        ScopedToken.expires_at > now,
-    )
     ends = func.least if tx.get_bind().dialect.name == "postgresql" else func.min
-    lives = ends(ScopedToken.created_at + TOKEN_LIVES, delegation.expires_at)
-    tx.execute(update(ScopedToken).where(*living).values(expires_at=lives))
+    replaced = func.coalesce(ScopedToken.rotated_at, delegation.expires_at)
+    lives = ends(ScopedToken.created_at + TOKEN_LIVES, delegation.expires_at, replaced)
+    living = update(ScopedToken).where(ScopedToken.binding_id.in_(bindings), open_at(now))
+    tx.execute(living.values(expires_at=lives))
