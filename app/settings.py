@@ -13,8 +13,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.rules.retry import LONGEST_DELAY, MOST_ATTEMPTS, SCHEDULE
+
 Network = IPv4Network | IPv6Network
 Networks = Annotated[tuple[Network, ...], NoDecode]
+Schedule = Annotated[tuple[float, ...], NoDecode]
 
 _PREFIX = "CROSSGRANT_"
 _PUBLIC = re.compile(
@@ -45,6 +48,10 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = ()
     #: Opens `/metrics` beyond loopback to `Authorization: Bearer …`.
     metrics_token: SecretStr | None = None
+    #: Seconds before each attempt of a webhook, each after the attempt before.
+    webhook_schedule: Schedule = SCHEDULE
+    #: Refuse webhook endpoints that are not https://.
+    require_https: bool = False
     #: A file in place of the plans that we ship.
     plans: Path | None = None
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO")
@@ -55,6 +62,18 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(_network(part.strip()) for part in value.split(",") if part.strip())
+
+    @field_validator("webhook_schedule", mode="before")
+    @classmethod
+    def _delays(cls, value: object) -> object:
+        return tuple(map(_delay, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("webhook_schedule")
+    @classmethod
+    def _few(cls, value: Schedule) -> Schedule:
+        if not 1 <= len(value) <= MOST_ATTEMPTS:
+            raise ValueError(f"has {len(value)} delays: give 1 to {MOST_ATTEMPTS}")
+        return value
 
     @field_validator(
         "data_dir", "database_url", "secret_key", "public_url", "metrics_token", "plans", mode="before"
@@ -125,6 +144,14 @@ def _network(text: str) -> Network:
     raise ValueError(
         f"{text} is an address within {whole}: write {whole} for that network, or {address} for this address alone"
     )
+
+
+def _delay(text: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text.strip()) or float(text) > LONGEST_DELAY:
+        raise ValueError(
+            f"{text.strip()!r} is no delay: give seconds up to {LONGEST_DELAY:.0f}, separated by commas, as in 0,5,300"
+        )
+    return float(text)
 
 
 def unknown_names() -> list[str]:

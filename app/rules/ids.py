@@ -18,6 +18,8 @@ DispatchId = NewType("DispatchId", str)
 EntryId = NewType("EntryId", str)
 PairId = NewType("PairId", str)
 BootId = NewType("BootId", str)
+EndpointId = NewType("EndpointId", str)
+DeliveryId = NewType("DeliveryId", str)
 
 #: Microseconds since 1970-01-01T00:00:00Z. One number for both stores, the wire and the ledger.
 Instant = NewType("Instant", int)
@@ -27,7 +29,9 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-PREFIXES = frozenset({"ten", "key", "agt", "ups", "act", "dlg", "bnd", "tok", "dsp", "aud", "par", "bot"})
+PREFIXES = frozenset(
+    {"ten", "key", "agt", "ups", "act", "dlg", "bnd", "tok", "dsp", "aud", "par", "bot", "whk", "whd"}
+)
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID = re.compile(rf"([a-z]{{3}})_{_UUID}")

@@ -26,6 +26,7 @@ class Permission(StrEnum):
     GOVERN = "delegation:govern"
     AGENTS = "agent:write"
     UPSTREAMS = "upstream:write"
+    WEBHOOKS = "webhook:write"
     KEYS_READ = "api_key:read"
     KEYS = "api_key:write"
     OFFER = "delegation:offer"
@@ -47,6 +48,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
             P.GOVERN,
             P.AGENTS,
             P.UPSTREAMS,
+            P.WEBHOOKS,
             P.KEYS_READ,
             P.KEYS,
             P.OFFER,
@@ -54,7 +56,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
         }
     ),
     Role.ADMIN: frozenset(
-        {P.READ, P.AUDIT, P.DISPATCH, P.BIND, P.END, P.GOVERN, P.AGENTS, P.UPSTREAMS, P.KEYS_READ}
+        {P.READ, P.AUDIT, P.DISPATCH, P.BIND, P.END, P.GOVERN, P.AGENTS, P.UPSTREAMS, P.WEBHOOKS, P.KEYS_READ}
     ),
     Role.OPERATOR: frozenset({P.READ, P.DISPATCH, P.BIND}),
     Role.AUDITOR: frozenset({P.READ, P.AUDIT}),

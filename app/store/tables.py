@@ -17,6 +17,7 @@ from app.rules.entries import Outcome
 from app.rules.ids import Instant
 from app.rules.lifecycle import Party, Status
 from app.rules.permissions import Role
+from app.rules.webhooks import DeliveryStatus, EndpointStatus
 from app.rules.windows import WindowKind
 
 Bytewise = String().with_variant(String(collation="C"), "postgresql")
@@ -70,6 +71,8 @@ class Row(DeclarativeBase):
         Role: _named(Role),
         Outcome: _named(Outcome),
         WindowKind: _named(WindowKind),
+        EndpointStatus: _named(EndpointStatus),
+        DeliveryStatus: _named(DeliveryStatus),
         **dict.fromkeys(
             (
                 ids.TenantId,
@@ -84,6 +87,8 @@ class Row(DeclarativeBase):
                 ids.EntryId,
                 ids.PairId,
                 ids.BootId,
+                ids.EndpointId,
+                ids.DeliveryId,
             ),
             Bytewise,
         ),
@@ -435,3 +440,65 @@ class LedgerEntry(Row):
     dispatch_id: Mapped[ids.DispatchId | None]
     body: Mapped[str]
     leaf_hash: Mapped[str]
+
+
+class WebhookEndpoint(Row):
+    """Where a tenant's ledger is sent to, and how far it has been. What is sealed opens only for this tenant and row."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (Index(None, "tenant_id", "id"),)
+
+    id: Mapped[ids.EndpointId] = mapped_column(primary_key=True)
+    tenant_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"))
+    url: Mapped[str]
+    events: Mapped[list[str]] = mapped_column(Json)
+    description: Mapped[str | None]
+    status: Mapped[EndpointStatus]
+    disabled_reason: Mapped[str | None]
+    sealed_secret: Mapped[str]
+    #: The secret before, with which everything is signed too until then.
+    sealed_old_secret: Mapped[str | None]
+    old_secret_until: Mapped[Instant | None]
+    #: The last seq of the ledger of which it has deliveries, or that it does not want.
+    cursor: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[Instant]
+    #: From when it is no endpoint any more, but may still have deliveries to be dropped.
+    deleted_at: Mapped[Instant | None]
+
+
+class WebhookDelivery(Row):
+    """One entry on its way to one endpoint. No foreign keys: each is written twice, thousands of times a second."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index(None, "endpoint_id", "seq", unique=True),
+        Index(
+            "ix_webhook_deliveries_due",
+            "endpoint_id",
+            "due_at",
+            sqlite_where=text("status = 'PENDING'"),
+            postgresql_where=text("status = 'PENDING'"),
+        ),
+        Index(
+            "ix_webhook_deliveries_failed",
+            "endpoint_id",
+            "seq",
+            sqlite_where=text("status = 'FAILED'"),
+            postgresql_where=text("status = 'FAILED'"),
+        ),
+    )
+
+    id: Mapped[ids.DeliveryId] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[ids.EndpointId]
+    tenant_id: Mapped[ids.TenantId]
+    seq: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[DeliveryStatus]
+    #: The newest attempts: `at`, `status`, `durationMs`, `error`.
+    attempts: Mapped[list[dict[str, Any]]] = mapped_column(Json)
+    #: Failed attempts since it was last asked for: its place in the schedule.
+    failures: Mapped[int]
+    #: When it is to be attempted while it is PENDING; at the lease's end while somebody attempts it.
+    due_at: Mapped[Instant]
+    leased_until: Mapped[Instant | None]
+    #: How often it was taken. Who took it last may say what became of it.
+    claim: Mapped[int]

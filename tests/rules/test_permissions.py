@@ -16,6 +16,7 @@ TABLE = """
     delegation:govern  + + . . . . .
     agent:write        + + . . . . .
     upstream:write     + + . . . . .
+    webhook:write      + + . . . . .
     api_key:read       + + . . . . .
     api_key:write      + . . . . . .
     delegation:offer   + . . . . . .
