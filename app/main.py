@@ -16,6 +16,10 @@ from app.api.context import Gateway
 from app.api.schema import make_view
 from app.delegations.advising import note_uses
 from app.delegations.endings import sweep
+from app.delivery.webhooks.courier import Courier
+from app.delivery.webhooks.endpoints import purge_endpoints
+from app.delivery.webhooks.parts import Sender
+from app.delivery.webhooks.turn import release_all
 from app.edge.methods import only
 from app.egress.client import Egress
 from app.identity.api_keys import touch_keys
@@ -117,6 +121,10 @@ async def _serving(
     committer = Committer(store, boot_id, Destinations(keys), settler.doubt)
     egress = Egress(settings.egress_allow)
     assertions = Assertions(keys.signing, public_url)
+    # Of their own: receivers that hang take no connection from upstreams.
+    webhook_egress = Egress(settings.egress_allow)
+    courier = Courier(store, webhook_egress, Sender(keys, public_url, settings.webhook_schedule))
+    wake.on_appended = courier.appended
     judges = Judges(committer)
     performer = Performer(committer, judges, inflight, egress, keys, assertions)
     gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
@@ -133,12 +141,15 @@ async def _serving(
     )
     await store.hold()
     await settler.settle_abandoned()
+    if settings.database_url is None:  # nobody else serves from the folder
+        await store.write(release_all)
     jobs = [
         committer.run(),
         settler.run_doubts(),
         settler.run_abandoned(),
         wake.poll(),
         inflight.poll(),
+        courier.run(),
         _every(_SWEEP, lambda: _until_none(store, sweep)),
         _every(_UPKEEP, lambda: _upkeep(gateway)),
     ]
@@ -152,6 +163,7 @@ async def _serving(
         with suppress(Exception):  # what it records may be lost with a crash as well
             await _upkeep(gateway)
         judges.close()
+        await webhook_egress.close()
         await egress.close()
 
 
@@ -181,6 +193,7 @@ async def _upkeep(gateway: Gateway) -> None:
     await _until_none(gateway.store, flush_refusals)
     await _until_none(gateway.store, purge_keys)
     await _until_none(gateway.store, purge_creations)
+    await _until_none(gateway.store, purge_endpoints)
 
 
 async def _ready(store: Store) -> str | None:

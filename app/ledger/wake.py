@@ -34,12 +34,17 @@ class Wake:
         #: Told which delegations' rights have ended.
         self.on_ended: Callable[[set[DelegationId]], None] = lambda ids: None
 
+        #: Told whose ledgers have grown by a transaction of this process.
+        self.on_appended: Callable[[set[TenantId]], None] = lambda tenants: None
+
     def committed(self, facts: Facts) -> None:
         """A transaction of this process has committed."""
         if facts.ended:
             self.on_ended(facts.ended)
         for tenant_id in facts.appended & self._watched.keys():
             self._ring(tenant_id)
+        if facts.appended:
+            self.on_appended(facts.appended)
 
     @contextmanager
     def watch(self, tenant_id: TenantId) -> Iterator[None]:

@@ -73,7 +73,7 @@ def judged(
             return GiveUp("it answered 410 Gone")
         case Failed(_, error):
             if failures + 1 >= len(schedule):
-                return GiveUp(f"{failures + 1} attempts failed, the last one because {error}")
+                return GiveUp(f"{failures + 1} attempts failed; the last: {error}")
             return RetryAt(due(ended, schedule[failures + 1], jitter))
 
 
