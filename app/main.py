@@ -123,11 +123,12 @@ async def _serving(
     assertions = Assertions(keys.signing, public_url)
     # Of their own: receivers that hang take no connection from upstreams.
     webhook_egress = Egress(settings.egress_allow)
-    courier = Courier(store, webhook_egress, Sender(keys, public_url, settings.webhook_schedule))
+    sender = Sender(keys, public_url, settings.webhook_schedule)
+    courier = Courier(store, webhook_egress, sender)
     wake.on_appended = courier.appended
     judges = Judges(committer)
     performer = Performer(committer, judges, inflight, egress, keys, assertions)
-    gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
+    gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, sender, {})
     app = assemble(
         {
             "/graphql": make_view(gateway),

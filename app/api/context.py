@@ -9,6 +9,7 @@ import strawberry
 
 from app.api.at_once import FairShare
 from app.api.loaders import Loaders, Query
+from app.delivery.webhooks.parts import Sender
 from app.identity.callers import Caller, recheck, recheck_at_end
 from app.identity.plans import Plans
 from app.ledger.wake import Wake
@@ -45,6 +46,7 @@ class Gateway:
     judges: Judges
     public_url: str
     plans: Plans
+    sender: Sender
     #: When each key was last used, until it is recorded: a write per request would be too dear.
     used_keys: dict[ApiKeyId, Instant]
     #: Each tenant's that has called: few, since tenants are made by hand.

@@ -14,7 +14,9 @@ from app.api.types.dispatches import Dispatch
 from app.api.types.nodes import Node
 from app.api.types.tenants import ApiKey, Tenant
 from app.api.types.upstreams import Action, Upstream
+from app.api.types.webhooks import WebhookDelivery, WebhookEndpoint
 from app.delegations import lent, parts, read
+from app.delivery.webhooks.read import deliveries, endpoints
 from app.identity.read import keys, tenants
 from app.inventory.read import upstreams
 from app.ledger.read import entries
@@ -46,6 +48,8 @@ _KINDS = {
     "tok": _Kind(ScopedToken, parts.tokens, lambda found: ScopedToken(row=found[0], binding=found[1])),
     "dsp": _Kind(Dispatch, dispatches, lambda row: Dispatch(row=row)),
     "aud": _Kind(AuditEntry, entries, lambda row: AuditEntry(row=row), Permission.AUDIT),
+    "whk": _Kind(WebhookEndpoint, endpoints, lambda row: WebhookEndpoint(row=row), Permission.WEBHOOKS),
+    "whd": _Kind(WebhookDelivery, deliveries, lambda row: WebhookDelivery(row=row), Permission.WEBHOOKS),
 }
 
 #: Every type of the interface Node.

@@ -36,6 +36,8 @@ _PREFIXES: dict[Callable[[str], str], str] = {
     ids.BindingId: "bnd",
     ids.DispatchId: "dsp",
     ids.PairId: "par",
+    ids.EndpointId: "whk",
+    ids.DeliveryId: "whd",
 }
 
 

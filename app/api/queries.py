@@ -33,9 +33,11 @@ from app.api.types.nodes import (
 )
 from app.api.types.tenants import ApiKey, Viewer
 from app.api.types.upstreams import Upstream
+from app.api.types.webhooks import WebhookEndpoint
 from app.delegations import lent, lists
 from app.delegations.acceptance import preview
 from app.delegations.parts import terms_in_force
+from app.delivery.webhooks.read import list_endpoints
 from app.identity.api_keys import list_keys
 from app.inventory.read import agents_page, count_agents
 from app.inventory.upstreams import list_upstreams
@@ -140,6 +142,13 @@ class Query:
     async def api_keys(self, info: Info) -> list[ApiKey]:
         """The API keys of your tenant, oldest first. Needs the permission `api_key:read`."""
         return [ApiKey(row=row) for row in await info.context.read(list_keys, info.context.caller)]
+
+    @field
+    async def webhook_endpoints(self, info: Info) -> list[WebhookEndpoint]:
+        """The webhook endpoints of your tenant, oldest first. Needs the permission `webhook:write`."""
+        return [
+            WebhookEndpoint(row=row) for row in await info.context.read(list_endpoints, info.context.caller)
+        ]
 
     @field
     async def delegation(

@@ -41,6 +41,8 @@ class Own:
     entry: str
     fact: str  # the pair id of an entry that stands in its log alone
     request: str  # an idempotency key
+    webhook: str
+    webhook_delivery: str
 
     partner: str  # the other party's tenant
     delegation: str
@@ -502,12 +504,40 @@ _GOVERNED = (
     ),
 )
 
+# ------------------------------------------------------------------ what comes with "Webhooks"
+
+_WEBHOOKS = (
+    _node("WebhookEndpoint", lambda own: own.webhook, may=ADMINS),
+    _node("WebhookDelivery", lambda own: own.webhook_delivery, may=ADMINS),
+    Row("Query.webhookEndpoints", "{ webhookEndpoints { id deliveries { nodes { id } } } }", may=ADMINS),
+    _mutates("createWebhookEndpoint", lambda own: _HOOK),
+    _mutates(
+        "createWebhookEndpoint",
+        lambda own: {**_HOOK, "idempotencyKey": own.request},
+        "endpoint { status }",
+        unknown=(None,),
+        also=("input.idempotencyKey",),
+        beforehand=True,
+        succeeds=False,  # a repeat is told that it is one
+    ),
+    _mutates("updateWebhookEndpoint", lambda own: {"endpointId": own.webhook, "description": "x"}),
+    _mutates("rotateWebhookSecret", lambda own: {"endpointId": own.webhook}),
+    _ends("testWebhook", "endpointId", lambda own: own.webhook),
+    _mutates("redeliver", lambda own: {"deliveryId": own.webhook_delivery}),
+    _mutates("recoverDeliveries", lambda own: {"endpointId": own.webhook, "since": "2026-01-01T00:00:00Z"}),
+    _ends("deleteWebhookEndpoint", "endpointId", lambda own: own.webhook),
+)
+
 #: In the order in which they are performed.
-ROWS: tuple[Row, ...] = (*_READ, *_GOVERNED, *_CHANGED, *_ENDED)
+ROWS: tuple[Row, ...] = (*_READ, *_GOVERNED, *_CHANGED, *_WEBHOOKS, *_ENDED)
 
 # ------------------------------------------------------------------ the world that they are asked in
 
 _LENT = "receipts:read"
+#: Nobody listens there, and nothing happens that it is for.
+_HOOK: Json = {"url": "http://127.0.0.1:9/hook", "events": ["delegation.expired"]}
+_CREATE_HOOK = "mutation ($input: CreateWebhookEndpointInput!) { createWebhookEndpoint(input: $input) { endpoint { id } } }"
+_TEST_HOOK = "mutation ($id: ID!) { testWebhook(endpointId: $id) { delivery { id } } }"
 _SHARED = (
     "query ($id: ID!) { binding(id: $id) { tokens { id } delegation { terms { hash }"
     ' audit(first: 1, events: ["delegation.accepted"]) { nodes { pairId } } } } }'
@@ -557,6 +587,8 @@ async def _private(world: World, tenant: Tenant) -> dict[str, str]:
     upstream = (await upstream_of(world, tenant, name))["id"]
     logged = await world.ask(tenant.key, "{ auditLog(first: 1) { nodes { id pairId } } }")
     [entry] = logged["nodes"]
+    hook = (await world.ask(tenant.key, _CREATE_HOOK, input=_HOOK))["endpoint"]["id"]
+    sent = (await world.ask(tenant.key, _TEST_HOOK, id=hook))["delivery"]["id"]
     return {
         "tenant": tenant.id,
         "agent": tenant.agent,
@@ -570,6 +602,8 @@ async def _private(world: World, tenant: Tenant) -> dict[str, str]:
         "entry": entry["id"],
         "fact": entry["pairId"],
         "request": f"request-of-{tenant.id}",
+        "webhook": hook,
+        "webhook_delivery": sent,
     }
 
 

@@ -30,6 +30,9 @@ QUERIES = {
     f'{{ node(id: "aud_{NOBODY}") {{ id }} }}': ADMINS | {Role.AUDITOR},
     "{ apiKeys { id } }": ADMINS,
     f'{{ node(id: "key_{NOBODY}") {{ id }} }}': ADMINS,
+    "{ webhookEndpoints { id } }": ADMINS,
+    f'{{ node(id: "whk_{NOBODY}") {{ id }} }}': ADMINS,
+    f'{{ node(id: "whd_{NOBODY}") {{ id }} }}': ADMINS,
     "{ sharedAgents { totalCount } }": READERS,
     '{ offerPreview(offerToken: "x") { id } }': frozenset({Role.OWNER}),
 }
@@ -89,6 +92,16 @@ MUTATIONS: dict[str, tuple[dict[str, object], frozenset[Role]]] = {
     'mutation { removeAction(actionId: "x") { userErrors { code } } }': ({}, ADMINS),
     CREATE_KEY: ({"input": {"name": "x", "role": "VIEWER"}}, OWNER),
     'mutation { revokeApiKey(apiKeyId: "x") { userErrors { code } } }': ({}, OWNER),
+    'mutation { createWebhookEndpoint(input: {url: "x", events: []}) { userErrors { code } } }': ({}, ADMINS),
+    'mutation { updateWebhookEndpoint(input: {endpointId: "x"}) { userErrors { code } } }': ({}, ADMINS),
+    'mutation { deleteWebhookEndpoint(endpointId: "x") { userErrors { code } } }': ({}, ADMINS),
+    'mutation { rotateWebhookSecret(input: {endpointId: "x"}) { userErrors { code } } }': ({}, ADMINS),
+    'mutation { testWebhook(endpointId: "x") { userErrors { code } } }': ({}, ADMINS),
+    'mutation { redeliver(input: {deliveryId: "x"}) { userErrors { code } } }': ({}, ADMINS),
+    f'mutation {{ recoverDeliveries(input: {{endpointId: "x", since: "{later(0)}"}}) {{ userErrors {{ code }} }} }}': (
+        {},
+        ADMINS,
+    ),
 }
 
 

@@ -17,6 +17,7 @@ from app.delegations.acceptance import Accepted, OfferRef, accept
 from app.delegations.amending import Amendment, amend_delegation
 from app.delegations.bindings import create_binding
 from app.delegations.offers import OfferDraft, offer
+from app.delivery.webhooks.parts import Sender
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action
@@ -150,7 +151,18 @@ async def test_a_page_shows_as_much_of_what_governs_each_as_of_one(store: Store)
 def _context(store: Store, caller: Caller) -> Any:
     settings = Settings()
     performer, judges = cast(Performer, None), cast(Judges, None)
-    gateway = Gateway(settings, store, KEYS, Wake(store), performer, judges, "http://gateway.test", PLANS, {})
+    gateway = Gateway(
+        settings,
+        store,
+        KEYS,
+        Wake(store),
+        performer,
+        judges,
+        "http://gateway.test",
+        PLANS,
+        Sender(KEYS, "http://gateway.test", (0,)),
+        {},
+    )
     return lambda: Context(gateway, caller, None)
 
 

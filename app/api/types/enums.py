@@ -6,12 +6,15 @@ from app.api.described import enumeration
 from app.rules.entries import Outcome
 from app.rules.lifecycle import Party, Status
 from app.rules.permissions import Role
+from app.rules.webhooks import DeliveryStatus, EndpointStatus
 from app.rules.windows import WindowKind
 
 #: Types take all of them from here: Strawberry publishes an enum that it meets before as it is, without a description.
 __all__ = [
     "AcceptanceMode",
+    "DeliveryStatus",
     "Direction",
+    "EndpointStatus",
     "Environment",
     "Outcome",
     "Party",
@@ -156,5 +159,24 @@ enumeration(
         WindowKind.DAY: "Actions on a day.",
         WindowKind.MONTH: "Actions in a month.",
         WindowKind.COST_MONTH: "Cost units in a month.",
+    },
+)
+enumeration(
+    EndpointStatus,
+    "EndpointStatus",
+    "Whether a webhook endpoint is sent anything.",
+    {
+        EndpointStatus.ENABLED: "What happens is sent to it.",
+        EndpointStatus.DISABLED: "Nothing is; enabled again, it goes on where it was.",
+    },
+)
+enumeration(
+    DeliveryStatus,
+    "DeliveryStatus",
+    "Where the delivery of one entry to one webhook endpoint stands.",
+    {
+        DeliveryStatus.PENDING: "It is under way, or is attempted again.",
+        DeliveryStatus.DELIVERED: "The endpoint answered with 2xx.",
+        DeliveryStatus.FAILED: "It was given up, and its endpoint disabled.",
     },
 )

@@ -11,6 +11,7 @@ from app.api.types.delegations import Delegation
 from app.api.types.dispatches import Dispatch, UpstreamResponse
 from app.api.types.tenants import ApiKey
 from app.api.types.upstreams import Action, Upstream
+from app.api.types.webhooks import WebhookDelivery, WebhookEndpoint
 from app.delegations import endings
 from app.rules.errors import Refusal
 from app.rules.ids import Instant
@@ -149,3 +150,25 @@ class ApiKeyPayload(Payload):
 
     api_key: ApiKey | None = optional("The key as it is now.")
     secret: str | None = optional("The key itself, where one was made. Shown once.")
+
+
+@object_type
+class WebhookEndpointPayload(Payload):
+    """What a mutation of a webhook endpoint answers."""
+
+    endpoint: WebhookEndpoint | None = optional("The endpoint as it is now.")
+    secret: str | None = optional("What it verifies with, where one was made: `whsec_…`. Shown once.")
+
+
+@object_type
+class WebhookDeliveryPayload(Payload):
+    """What is sent because somebody asked."""
+
+    delivery: WebhookDelivery | None = optional("The delivery as it is now.")
+
+
+@object_type
+class RecoverDeliveriesPayload(Payload):
+    """What `recoverDeliveries` answers."""
+
+    count: int = given("How many deliveries are sent now.", default=0)

@@ -137,7 +137,7 @@ def _taken(row: WebhookDelivery, sender: Sender, now: Instant) -> dict[str, Any]
     attempts = row.attempts
     if row.leased_until is not None:
         began = row.leased_until - int(sender.lease * SECOND)
-        lost = {"at": began, "status": None, "durationMs": None, "error": _LOST}
+        lost = {"at": began, "status": None, "durationMs": int(sender.lease * 1000), "error": _LOST}
         attempts = [*attempts, lost][-MOST_KEPT:]
     return {
         "id": row.id,
