@@ -18,6 +18,7 @@ from websockets.typing import Subprotocol
 
 from app.api.view import View
 from app.telemetry import bind_request_id
+from tests.api.product import webhook_schedule as webhook_schedule  # a fixture
 from tests.api.product import world as world  # a fixture
 from tests.api.toy import SCHEMA, WORLD, Context
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import pytest_asyncio
 
 from app.api.context import Gateway
@@ -140,14 +141,23 @@ REVOKE = (
 )
 
 
+@pytest.fixture
+def webhook_schedule() -> tuple[float, ...]:
+    """When webhooks are attempted; a module may have another."""
+    return (0.0, 0.05, 0.05, 0.05)
+
+
 @pytest_asyncio.fixture
-async def world(database_url: str | None, tmp_path: Path) -> AsyncIterator[World]:
+async def world(
+    database_url: str | None, tmp_path: Path, webhook_schedule: tuple[float, ...]
+) -> AsyncIterator[World]:
     """A gateway on each store, with loopback in reach."""
     settings = Settings(
         data_dir=tmp_path,
         database_url=database_url,
         secret_key="x" * 40,  # type: ignore[arg-type]  # pydantic makes a SecretStr of it
         egress_allow=(ip_network("127.0.0.0/8"),),
+        webhook_schedule=webhook_schedule,
     )
     async with (
         running(settings, "http://gateway.test") as process,

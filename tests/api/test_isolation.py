@@ -496,6 +496,12 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
+@pytest.fixture
+def webhook_schedule() -> tuple[float, ...]:
+    """Nothing is attempted of itself: an attempt changes rows, and nobody asked for it."""
+    return (3600.0, 3600.0)
+
+
 @pytest_asyncio.fixture
 async def matrix(world: World) -> Matrix:
     # Without the rows of fields that are still to come.

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from standardwebhooks import Webhook
 from typing_extensions import override
 
@@ -15,9 +14,8 @@ from app.delivery.webhooks.endpoints import EndpointChanges, Reach, Secret, crea
 from app.delivery.webhooks.parts import LEASE, Sender
 from app.delivery.webhooks.sending import SECONDS
 from app.egress.client import Egress
-from app.rules.entries import Event
 from app.rules.webhooks import DeliveryStatus, EndpointStatus
-from app.store.engine import Facts, Tx
+from app.store.engine import Facts
 from app.store.tables import WebhookDelivery, WebhookEndpoint
 from tests.flows.waiting import until
 from tests.upstreams import Answer, Line, Play, Seen, Upstream
@@ -134,14 +132,3 @@ class Plays(Play):
     async def __call__(self, line: Line, seen: Seen) -> None:
         play = self.plays.pop(0) if self.plays else self.then
         await play(line, seen)
-
-
-def raw(body: dict[str, Any]) -> bytes:
-    return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-
-
-def no_webhook(tx: Tx) -> None:
-    """For tests that want a transaction and nothing else."""
-
-
-ALL_EVENTS = [event.value for event in Event]

@@ -77,6 +77,8 @@ class Courier:
         self._ended: list[tuple[Ended, float]] = []
         self._turning: asyncio.Future[Turn] | None = None
         self._turns = 0
+        #: Attempts that have ended.
+        self.done = 0
 
     def appended(self, tenants: Iterable[TenantId]) -> None:
         """These tenants' ledgers have grown."""
@@ -160,6 +162,7 @@ class Courier:
         if error := task.exception():  # never, by what `send` promises; its lease ends
             log.error("webhooks.attempt_failed", exc_info=error)
             return
+        self.done += 1
         lane.learn(task.result())
         self._ended.append((task.result(), random.random()))  # noqa: S311  # spreads load
         self._roused.set()
