@@ -123,12 +123,11 @@ async def _serving(
     assertions = Assertions(keys.signing, public_url)
     # Of their own: receivers that hang take no connection from upstreams.
     webhook_egress = Egress(settings.egress_allow)
-    sender = Sender(keys, public_url, settings.webhook_schedule)
-    courier = Courier(store, webhook_egress, sender)
+    courier = Courier(store, webhook_egress, Sender(keys, public_url, settings.webhook_schedule))
     wake.on_appended = courier.appended
     judges = Judges(committer)
     performer = Performer(committer, judges, inflight, egress, keys, assertions)
-    gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, sender, {})
+    gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
     app = assemble(
         {
             "/graphql": make_view(gateway),

@@ -46,11 +46,15 @@ class Gateway:
     judges: Judges
     public_url: str
     plans: Plans
-    sender: Sender
     #: When each key was last used, until it is recorded: a write per request would be too dear.
     used_keys: dict[ApiKeyId, Instant]
     #: Each tenant's that has called: few, since tenants are made by hand.
     _shares: dict[TenantId, FairShare] = field(default_factory=dict, init=False)
+
+    @property
+    def sender(self) -> Sender:
+        """What webhooks are sent by."""
+        return Sender(self.keys, self.public_url, self.settings.webhook_schedule)
 
     def share(self, tenant_id: TenantId) -> FairShare:
         """What a tenant reads and writes through, so that it leaves room for the others (promise 10)."""

@@ -17,7 +17,6 @@ from app.delegations.acceptance import Accepted, OfferRef, accept
 from app.delegations.amending import Amendment, amend_delegation
 from app.delegations.bindings import create_binding
 from app.delegations.offers import OfferDraft, offer
-from app.delivery.webhooks.parts import Sender
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action
@@ -160,7 +159,6 @@ def _context(store: Store, caller: Caller) -> Any:
         judges,
         "http://gateway.test",
         PLANS,
-        Sender(KEYS, "http://gateway.test", (0,)),
         {},
     )
     return lambda: Context(gateway, caller, None)

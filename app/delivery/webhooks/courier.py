@@ -26,7 +26,7 @@ POLL = 0.25  # seconds until it looks although nobody woke it
 _PAUSE = 0.02  # seconds between looks that found nothing to do: commits may come by the thousand
 _AGAIN = 0.5  # seconds after the store failed
 
-_NARROWEST, _FIRST, _WIDEST = 1, 4, 128  # attempts of one endpoint under way
+_NARROWEST, _FIRST, _WIDEST = 1, 4, 160  # attempts of one endpoint under way
 _PROMPT = 1000  # milliseconds
 _MOST = 800  # attempts under way
 _MOST_LANES = 100  # endpoints in one turn
