@@ -75,8 +75,9 @@ _WEIGHTS = {
     "body": MOST_ANSWERED,
     "text": MOST_ANSWERED,
 }
-#: Lists that are longer than a page where nobody says how long.
-_LENGTHS = {"termsHistory": TERMS_SHOWN, "usageHistory": HISTORY}
+#: Lists that are longer than a page where nobody says how long, and two that are much shorter as a rule: what they show
+#: is counted once more as it is shown (`Context.show`).
+_LENGTHS = {"termsHistory": TERMS_SHOWN, "usageHistory": HISTORY, "webhookEndpoints": 5, "attempts": 3}
 #: What upstreams answered has a budget of its own, which `body` and `text` fit in once; not what repeats them.
 _BUDGETED = {"dispatchAction": 2 * MOST_ANSWERED}
 

@@ -109,3 +109,16 @@ def test_a_store_is_named_without_its_password(tmp_path: Path) -> None:
 )
 def test_a_database_is_named_by_where_it_is(url: str, name: str) -> None:
     assert database_name(url).startswith(name)
+
+
+def test_a_webhook_schedule_is_seconds_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().webhook_schedule == (0, 5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400)
+    monkeypatch.setenv("CROSSGRANT_WEBHOOK_SCHEDULE", "0, 0.25,3")
+    assert load().webhook_schedule == (0, 0.25, 3)
+
+
+@pytest.mark.parametrize("given", ["", "x", "0,,1", "-1", "1e3", "2592001", ",".join("1" * 101)])
+def test_what_is_no_schedule_stops_the_start(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("CROSSGRANT_WEBHOOK_SCHEDULE", given)
+    with pytest.raises(SettingsError, match=r"^CROSSGRANT_WEBHOOK_SCHEDULE: [^\n]+$"):
+        load()

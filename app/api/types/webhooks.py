@@ -71,7 +71,7 @@ class WebhookDelivery(Node):
 
     @field
     def attempts(self) -> list[WebhookAttempt]:
-        """Its attempts, oldest first: the newest 100."""
+        """Its attempts, oldest first: the newest 50."""
         return [WebhookAttempt(row=row) for row in self.row.attempts]
 
     @field

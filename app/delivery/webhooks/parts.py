@@ -14,7 +14,7 @@ from app.store.tables import WebhookDelivery
 LEASE = 30.0
 #: Entries that one endpoint's cursor passes in one turn.
 LOOKS_AT = 5_000
-MOST_KEPT = 100  # attempts of one delivery
+MOST_KEPT = 50  # attempts of one delivery
 
 #: As a table: what changes many rows at once is no business of the session's.
 DELIVERIES = cast(Table, WebhookDelivery.__table__)
