@@ -17,6 +17,9 @@ from app.delegations.acceptance import Accepted, OfferRef, accept
 from app.delegations.amending import Amendment, amend_delegation
 from app.delegations.bindings import create_binding
 from app.delegations.offers import OfferDraft, offer
+from app.delivery.webhooks.again import recover
+from app.delivery.webhooks.endpoints import EndpointChanges, Reach, Secret, create_endpoint
+from app.delivery.webhooks.parts import Sender
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action
@@ -145,6 +148,39 @@ async def test_a_page_shows_as_much_of_what_governs_each_as_of_one(store: Store)
         assert [(each["kind"], each["used"], each["remaining"]) for each in node["usage"]] == [("HOUR", 2, 3)]
         assert (len(node["hours"]), len(node["months"])) == (3, 0)
         assert {each["code"] for each in node["advice"]} == {"TRUST_FLOOR_LOW", "NO_IP_ALLOWLIST"}
+
+
+WEBHOOKS = """
+query ($first: Int) { webhookEndpoints { url deliveries(first: $first) { nodes {
+  status endpoint { id } attempts { at } entry { seq event actingTenant { slug } }
+} } } }
+"""
+
+
+async def test_many_endpoints_with_long_pages_cost_the_statements_of_short_ones(store: Store) -> None:
+    caller = await store.write(_hooked, 5, 100)
+    context, counts = _context(store, caller), {}
+    for first in (2, 100):
+        with counting() as statements:
+            shown = await _run(context(), WEBHOOKS, first=first)
+        lengths = {len(each["deliveries"]["nodes"]) for each in shown["webhookEndpoints"]}
+        assert (len(shown["webhookEndpoints"]), lengths) == (5, {first})
+        counts[first] = statements
+    assert len(counts[2]) == len(counts[100]), counts
+
+
+def _hooked(tx: Tx, endpoints: int, entries: int) -> Caller:
+    """A tenant with so many endpoints, and a delivery to each of so many entries."""
+    caller = _tenant(tx, "acme")
+    asked = EndpointChanges("https://hooks.example.com/", ["agent.*"])
+    for _ in range(entries):
+        _agent(tx, caller, "agent", [])
+    for _ in range(endpoints):
+        made = create_endpoint(tx, caller, KEYS, Reach((), require_https=False), asked)
+        assert isinstance(made, Secret)
+        sender = Sender(KEYS, "http://gateway.test", (0.0,))
+        assert recover(tx, caller, sender, made.endpoint.id, Instant(0)) == entries
+    return caller
 
 
 def _context(store: Store, caller: Caller) -> Any:
