@@ -17,7 +17,7 @@ from app.delegations.acceptance import Accepted, OfferRef, accept
 from app.delegations.amending import Amendment, amend_delegation
 from app.delegations.bindings import create_binding
 from app.delegations.offers import OfferDraft, offer
-from app.delivery.webhooks.again import recover
+from app.delivery.webhooks.again import missed, recover
 from app.delivery.webhooks.endpoints import EndpointChanges, Reach, Secret, create_endpoint
 from app.delivery.webhooks.parts import Sender
 from app.identity.callers import Caller, find_caller
@@ -179,7 +179,8 @@ def _hooked(tx: Tx, endpoints: int, entries: int) -> Caller:
         made = create_endpoint(tx, caller, KEYS, Reach((), require_https=False), asked)
         assert isinstance(made, Secret)
         sender = Sender(KEYS, "http://gateway.test", (0.0,))
-        assert recover(tx, caller, sender, made.endpoint.id, Instant(0)) == entries
+        found = missed(tx, caller, made.endpoint.id, Instant(0))
+        assert recover(tx, caller, sender, made.endpoint.id, Instant(0), found) == entries
     return caller
 
 

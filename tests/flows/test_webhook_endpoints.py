@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 
 from app.delivery.webhooks import again, endpoints
-from app.delivery.webhooks.again import recover, redeliver, send_test
+from app.delivery.webhooks.again import missed, recover, redeliver, send_test
 from app.delivery.webhooks.endpoints import (
     EndpointChanges,
     Reach,
@@ -144,6 +144,12 @@ async def test_what_becomes_of_an_endpoint_stands_in_its_owners_ledger(world: Wo
 # ------------------------------------------------------------------ what is sent because somebody asks
 
 
+async def recovered(world: World, by: Member, of: Secret, since: Instant) -> int:
+    """How many are sent once more."""
+    found = await world.read(missed, by.owner, of.endpoint.id, since)
+    return await world.made(recover, by.owner, sender(world), of.endpoint.id, since, found)
+
+
 async def test_a_test_is_sent_to_one_endpoint_whatever_it_wants(world: World) -> None:
     acme = await world.tenant()
     async with upstream() as receiver, courier(world):
@@ -196,13 +202,13 @@ async def test_what_failed_and_what_was_missed_since_then_is_recovered(world: Wo
         before = {entry["id"] for entry in arrived(receiver, made)}
         assert before == {entry["id"] for entry in entries[2:]}, "one that failed, two that waited"
         late = world.later(60)
-        assert await world.made(recover, acme.owner, sender(world), made.endpoint.id, late) == 0
-        count = await world.made(recover, acme.owner, sender(world), made.endpoint.id, Instant(0))
+        assert await recovered(world, acme, made, late) == 0
+        count = await recovered(world, acme, made, Instant(0))
         assert count == 3, "two that it never had, and one that failed"
         rows = await settled(world, made, 5)
         assert {row.status for row in rows} == {DeliveryStatus.DELIVERED}
         assert {entry["id"] for entry in arrived(receiver, made)} == {entry["id"] for entry in entries}
-        again_ = await world.made(recover, acme.owner, sender(world), made.endpoint.id, Instant(0))
+        again_ = await recovered(world, acme, made, Instant(0))
         assert again_ == 0
 
 
@@ -213,7 +219,7 @@ async def test_recovery_begins_at_the_instant(world: World) -> None:
     rows = await world.rows(LedgerEntry)
     since = sorted(row.occurred_at for row in rows if row.event == AGENT)[12]
     wanted = {row.seq for row in rows if row.event == AGENT and row.occurred_at >= since}
-    count = await world.made(recover, acme.owner, sender(world), made.endpoint.id, Instant(since))
+    count = await recovered(world, acme, made, Instant(since))
     assert count == len(wanted)
     assert {row.seq for row in await deliveries(world, made)} == wanted
 
@@ -225,8 +231,7 @@ async def test_a_recovery_is_bounded_and_goes_on_when_it_is_asked_again(
     acme = await world.tenant()
     await agents(world, acme, 10)
     made = await endpoint(world, acme, "http://127.0.0.1:9/", [AGENT])
-    by, id = acme.owner, made.endpoint.id
-    counts = [await world.made(recover, by, sender(world), id, Instant(0)) for _ in range(4)]
+    counts = [await recovered(world, acme, made, Instant(0)) for _ in range(4)]
     assert counts == [4, 4, 2, 0]
 
 
@@ -241,7 +246,7 @@ async def test_a_disabled_endpoint_is_sent_nothing_and_says_so(world: World) -> 
         refused = [
             await world.write(send_test, owner, sender(world), id),
             await world.write(redeliver, owner, delivery.id),
-            await world.write(recover, owner, sender(world), id, Instant(0)),
+            await world.write(recover, owner, sender(world), id, Instant(0), []),
         ]
         assert [each.code for each in refused if isinstance(each, Refusal)] == [Code.WRONG_STATE] * 3
         row = await world.row(WebhookEndpoint, id)
@@ -258,11 +263,12 @@ async def test_what_is_anothers_is_not_found(world: World) -> None:
     made = await endpoint(world, acme, "http://127.0.0.1:9/")
     row = await world.made(send_test, acme.owner, sender(world), made.endpoint.id)
     nothing = EndpointId(new_id("whk")), DeliveryId(new_id("whd"))
+    assert await world.read(missed, globex.owner, made.endpoint.id, Instant(0)) == []
     foreign, unknown = [
         [
             await world.write(send_test, globex.owner, sender(world), endpoint_id),
             await world.write(redeliver, globex.owner, delivery_id),
-            await world.write(recover, globex.owner, sender(world), endpoint_id, Instant(0)),
+            await world.write(recover, globex.owner, sender(world), endpoint_id, Instant(0), []),
             await world.write(delete_endpoint, globex.owner, endpoint_id),
         ]
         for endpoint_id, delivery_id in ((made.endpoint.id, row.id), nothing)

@@ -23,7 +23,7 @@ from app.api.webhook_inputs import (
     RotateWebhookSecretInput,
     UpdateWebhookEndpointInput,
 )
-from app.delivery.webhooks.again import recover, redeliver, send_test
+from app.delivery.webhooks.again import missed, recover, redeliver, send_test
 from app.delivery.webhooks.endpoints import (
     Reach,
     create_endpoint,
@@ -134,13 +134,10 @@ class WebhookMutations:
 
         10,000 deliveries at most; ask again for what is left.
         """
-        count = await info.context.write(
-            recover,
-            info.context.caller,
-            info.context.gateway.sender,
-            as_id(EndpointId, input.endpoint_id),
-            input.since,
-        )
+        caller, id = info.context.caller, as_id(EndpointId, input.endpoint_id)
+        found = await info.context.read(missed, caller, id, input.since)
+        sender = info.context.gateway.sender
+        count = await info.context.write(recover, caller, sender, id, input.since, found)
         if isinstance(count, Refusal):
             return RecoverDeliveriesPayload.refused(count)
         return RecoverDeliveriesPayload(count=count)

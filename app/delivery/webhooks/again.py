@@ -58,22 +58,36 @@ def redeliver(tx: Tx, caller: Caller, id: DeliveryId) -> WebhookDelivery | Refus
     return row
 
 
-def recover(tx: Tx, caller: Caller, sender: Sender, endpoint_id: EndpointId, since: Instant) -> int | Refusal:
-    """Sends what happened since then and has not arrived: what has FAILED, and what the endpoint wants of the ledger
-    and never had, up to its cursor. Returns how many; `MOST_RECOVERED` of each at most, the oldest first.
+def missed(tx: Tx, caller: Caller, endpoint_id: EndpointId, since: Instant) -> Sequence[Entry]:
+    """What an endpoint wants of the ledger since then, up to its cursor, and never had: `MOST_RECOVERED` at most, the
+    oldest first. A query: it may look through a long ledger, and a transaction that writes may not.
+    """
+    caller.require(Permission.WEBHOOKS)
+    mine = WebhookEndpoint.id == endpoint_id, WebhookEndpoint.tenant_id == caller.tenant_id
+    endpoint = tx.scalars(select(WebhookEndpoint).where(*mine)).one_or_none()
+    return [] if endpoint is None else _missed(tx, endpoint, since)
+
+
+def recover(
+    tx: Tx,
+    caller: Caller,
+    sender: Sender,
+    endpoint_id: EndpointId,
+    since: Instant,
+    missed: Sequence[Entry],
+) -> int | Refusal:
+    """Sends what happened since then and has not arrived: what has FAILED, `MOST_RECOVERED` at most, the oldest first,
+    and what was `missed`. Returns how many.
     """
     caller.require(Permission.WEBHOOKS)
     endpoint = _enabled(tx, caller.tenant_id, endpoint_id)
     if isinstance(endpoint, Refusal):
         return endpoint
-    start = _first_since(tx, endpoint, since)
-    failed = _failed(tx, endpoint, start, since)
+    failed = _failed(tx, endpoint, since)
     now = tx.now()
     for row in failed:
         _once_more(row, now)
-    missed = _missed(tx, endpoint, start, since)
-    deliver(tx, sender, endpoint, missed, now, take=False)
-    return len(failed) + len(missed)
+    return len(failed) + len(deliver(tx, sender, endpoint, missed, now, take=False))
 
 
 def _enabled(
@@ -103,24 +117,24 @@ def _first_since(tx: Tx, endpoint: WebhookEndpoint, since: Instant) -> int:
     return low
 
 
-def _failed(tx: Tx, endpoint: WebhookEndpoint, start: int, since: Instant) -> Sequence[WebhookDelivery]:
+def _failed(tx: Tx, endpoint: WebhookEndpoint, since: Instant) -> Sequence[WebhookDelivery]:
     same = (LedgerEntry.tenant_id == WebhookDelivery.tenant_id) & (LedgerEntry.seq == WebhookDelivery.seq)
     rows = select(WebhookDelivery).join(LedgerEntry, same)
     wanted = rows.where(
         WebhookDelivery.endpoint_id == endpoint.id,
         FAILED,
-        WebhookDelivery.seq >= start,
+        WebhookDelivery.seq >= _first_since(tx, endpoint, since),
         LedgerEntry.occurred_at >= since,
     )
     first = wanted.order_by(WebhookDelivery.seq).limit(MOST_RECOVERED)
     return tx.scalars(first.with_for_update(of=WebhookDelivery)).all()
 
 
-def _missed(tx: Tx, endpoint: WebhookEndpoint, start: int, since: Instant) -> Sequence[Entry]:
+def _missed(tx: Tx, endpoint: WebhookEndpoint, since: Instant) -> Sequence[Entry]:
     known = (WebhookDelivery.endpoint_id == endpoint.id) & (WebhookDelivery.seq == LedgerEntry.seq)
     rows = ENTRY.outerjoin(WebhookDelivery, known).where(
         LedgerEntry.tenant_id == endpoint.tenant_id,
-        LedgerEntry.seq.between(start, endpoint.cursor),
+        LedgerEntry.seq.between(_first_since(tx, endpoint, since), endpoint.cursor),
         LedgerEntry.event.in_(matching(endpoint.events)),
         LedgerEntry.occurred_at >= since,
         WebhookDelivery.id.is_(None),

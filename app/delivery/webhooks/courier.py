@@ -29,7 +29,7 @@ _AGAIN = 0.5  # seconds after the store failed
 _NARROWEST, _FIRST, _WIDEST = 1, 4, 160  # attempts of one endpoint under way
 _PROMPT = 1000  # milliseconds
 _MOST = 800  # attempts under way
-_MOST_LANES = 100  # endpoints in one turn
+_MOST_LANES = 32  # endpoints in one turn
 
 log = structlog.get_logger()
 

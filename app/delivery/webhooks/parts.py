@@ -13,7 +13,7 @@ from app.store.tables import WebhookDelivery
 #: Seconds for which a delivery is taken: an attempt's 15, and as long for a store that is slow to hear of its end.
 LEASE = 30.0
 #: Entries that one endpoint's cursor passes in one turn.
-LOOKS_AT = 5_000
+LOOKS_AT = 2_000
 MOST_KEPT = 50  # attempts of one delivery
 
 #: As a table: what changes many rows at once is no business of the session's.

@@ -100,7 +100,7 @@ def deliver(
 def _known(tx: Tx, endpoint_id: EndpointId, seqs: Sequence[int]) -> set[int]:
     if not seqs:
         return set()
-    mine = WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.seq.between(seqs[0], seqs[-1])
+    mine = WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.seq.in_(seqs)
     return set(tx.scalars(select(WebhookDelivery.seq).where(*mine)))
 
 
