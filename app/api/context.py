@@ -15,6 +15,7 @@ from app.identity.plans import Plans
 from app.ledger.wake import Wake
 from app.proxy.judging import Judges
 from app.proxy.perform import Performer
+from app.rules.errors import TooComplex
 from app.rules.ids import ApiKeyId, Instant, TenantId
 from app.rules.permissions import Permission
 from app.rules.terms import IPAddress
@@ -29,6 +30,8 @@ V = TypeVar("V")
 
 #: Bytes that the upstreams' answers may take in the answer to one document: the largest one fits.
 MOST_ANSWERED = 16 * 1024 * 1024
+#: Webhook endpoints, deliveries and attempts in the answer to one document: a page of deliveries with all that they had.
+MOST_SHOWN = 6_000
 
 #: Writes under way: a client that leaves takes its answer back, never a transaction (the loop alone would let go).
 _WRITING: set["asyncio.Future[Any]"] = set()
@@ -75,6 +78,7 @@ class Context:
         # One connection at a time: a document with many fields does not take the pool from the others.
         self._turn = asyncio.Lock()
         self._room = MOST_ANSWERED
+        self._unshown = MOST_SHOWN
         self.forget()
 
     @property
@@ -145,6 +149,17 @@ class Context:
             return False
         self._room -= size
         return True
+
+    def show(self, count: int) -> None:
+        """Counts what a document shows of lists whose lengths nobody knows beforehand.
+
+        Raises TooComplex where it shows more than one page of one list has at most.
+        """
+        self._unshown -= count
+        if self._unshown < 0:
+            raise TooComplex(
+                f"it shows more than {MOST_SHOWN:,} endpoints, deliveries and attempts: ask for less at a time"
+            )
 
     def _by_caller(
         self, flow: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs

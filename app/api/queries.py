@@ -146,9 +146,9 @@ class Query:
     @field
     async def webhook_endpoints(self, info: Info) -> list[WebhookEndpoint]:
         """The webhook endpoints of your tenant, oldest first. Needs the permission `webhook:write`."""
-        return [
-            WebhookEndpoint(row=row) for row in await info.context.read(list_endpoints, info.context.caller)
-        ]
+        rows = await info.context.read(list_endpoints, info.context.caller)
+        info.context.show(len(rows))
+        return [WebhookEndpoint(row=row) for row in rows]
 
     @field
     async def delegation(

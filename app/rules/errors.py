@@ -8,6 +8,7 @@
     ├── Unauthenticated         no caller, or not any more
     ├── Forbidden               a caller without the permission
     ├── BadInput                a value that no state of ours could make right; names the field
+    ├── TooComplex              a document that shows more than one may
     ├── RateLimited             the caller has as much under way as anybody may
     └── Unavailable             try again: a queue is full, a store is away
 
@@ -131,6 +132,12 @@ class BadInput(GatewayError):
     """A value that no state of ours could make right. The message starts with the field's name."""
 
     code = Code.BAD_USER_INPUT
+
+
+class TooComplex(GatewayError):
+    """The document asks for more than it could be told beforehand that it would."""
+
+    code = Code.QUERY_TOO_COMPLEX
 
 
 class RateLimited(GatewayError):

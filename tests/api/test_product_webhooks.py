@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from app.api import context
 from app.rules.ids import Instant
 from app.rules.instants import rfc3339
 from app.rules.permissions import Role
@@ -281,3 +282,19 @@ async def test_what_a_proxy_did_is_sent_to_both_sides_with_what_each_may_see(wor
 async def test_a_whole_page_of_deliveries_is_not_too_complex(world: World) -> None:
     acme = await world.tenant("acme")
     assert await world.ask(acme.key, LIST, first=100) == []
+
+
+async def test_a_document_shows_a_bounded_number_of_attempts_however_it_asks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = await world.tenant("acme")
+    async with upstream() as receiver:
+        receiver.play = Answer(b"")
+        await made(world, acme, f"{receiver.url}/", "agent.registered")
+        await registered(world, acme, 3)
+        await delivered(world, acme, 3)
+        monkeypatch.setattr(context, "MOST_SHOWN", 7)  # an endpoint, three deliveries, three attempts
+        [endpoint] = await world.ask(acme.key, LIST)
+        assert len(endpoint["deliveries"]["nodes"]) == 3
+        twice = LIST.replace("nextAttemptAt", "again: attempts { at }")
+        assert await world.code(acme.key, twice) == "QUERY_TOO_COMPLEX"

@@ -70,8 +70,9 @@ class WebhookDelivery(Node):
         return AuditEntry(row=await info.context.load(entries_at, self.row.seq))
 
     @field
-    def attempts(self) -> list[WebhookAttempt]:
+    def attempts(self, info: Info) -> list[WebhookAttempt]:
         """Its attempts, oldest first: the newest 50."""
+        info.context.show(len(self.row.attempts))
         return [WebhookAttempt(row=row) for row in self.row.attempts]
 
     @field
@@ -107,6 +108,7 @@ class WebhookEndpoint(Node):
         span = Span(page.limit, page.after, status)
         rows = await info.context.load(deliveries_of, self.row.id, span)
         shown = DELIVERIES.slice(rows, page, _seq)
+        info.context.show(len(shown.rows))
         return connection(DELIVERIES, shown, _seq, lambda row: WebhookDelivery(row=row))
 
 
