@@ -148,6 +148,8 @@ async def _serving(
         settler.run_doubts(),
         settler.run_abandoned(),
         wake.poll(),
+        wake.tell(),
+        wake.listen(),
         inflight.poll(),
         courier.run(),
         _every(_SWEEP, lambda: _until_none(store, sweep)),

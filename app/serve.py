@@ -67,6 +67,7 @@ async def serve(process: Process, listening: socket.socket) -> None:
         http=_bounded(_files()),
         ws=BoundedWebSocketProtocol,
         ws_max_size=64 * 1024,
+        ws_per_message_deflate=False,  # its windows take more than all else that an idle connection needs
         lifespan="off",
         log_config=None,
         access_log=False,

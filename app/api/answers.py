@@ -1,15 +1,13 @@
-"""Results as the transports send them."""
+"""Results as JSON, and the answers that hold one."""
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 
 import orjson
-from starlette.responses import Response, StreamingResponse
-from strawberry.http.streaming import merge_stream_with_heartbeat
+from starlette.responses import Response
 from strawberry.types import ExecutionResult
 
 from app.api.errors import before_data, code_of, failure, refused, retry_after
-from app.api.requests import Media
+from app.api.requests import STREAMS, Media
 from app.rules.errors import Code
 
 #: HTTP statuses of requests that fail as a whole; every other code is 400.
@@ -23,11 +21,6 @@ STATUS: Mapping[Code, int] = {
 
 #: Bytes of one result: twice what upstreams may answer to one document.
 MOST_BYTES = 32 * 1024 * 1024
-
-_SSE_HEADERS = {
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",  # nginx would hold events back
-}
 
 
 def encoded(result: ExecutionResult) -> bytes:
@@ -89,27 +82,5 @@ def json_response(
     body: bytes, media: Media, status: int, headers: Mapping[str, str] | None = None
 ) -> Response:
     """JSON under the media type that the client chose; what would have been a stream is application/json."""
-    shown = Media.JSON if media is Media.EVENTS else media
+    shown = Media.JSON if media in STREAMS else media
     return Response(body, status, headers, f"{shown}; charset=utf-8")
-
-
-def event_stream(results: AsyncGenerator[ExecutionResult, None], quiet: float) -> Response:
-    """GraphQL over SSE, distinct connections mode: `next` per result, then `complete`.
-
-    Lines end in LF: some clients split at an empty line and know no other. Every `quiet` seconds a comment goes out,
-    by which both sides and what is between them notice a connection that died.
-    """
-
-    async def events() -> AsyncGenerator[str, None]:
-        async with aclosing(results):
-            async for result in results:
-                yield f"event: next\ndata: {_one_line(encoded(result))}\n\n"
-        yield "event: complete\ndata:\n\n"
-
-    stream = merge_stream_with_heartbeat(events, lambda: ":\n\n", quiet, send_initial_heartbeat=False)
-    return StreamingResponse(stream(), headers=_SSE_HEADERS, media_type=Media.EVENTS)
-
-
-def _one_line(document: bytes) -> str:
-    # In JSON these are but the space between its parts; an upstream's answer comes as its author laid it out.
-    return document.translate(None, b"\r\n").decode()

@@ -1,9 +1,9 @@
 """What resolvers work with: the process's parts, who calls, and loaders that live for one operation."""
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import strawberry
 
@@ -12,6 +12,7 @@ from app.api.loaders import Loaders, Query
 from app.delivery.webhooks.parts import Sender
 from app.identity.callers import Caller, recheck, recheck_at_end
 from app.identity.plans import Plans
+from app.ledger.read import Wanted
 from app.ledger.wake import Wake
 from app.proxy.judging import Judges
 from app.proxy.perform import Performer
@@ -22,6 +23,7 @@ from app.rules.terms import IPAddress
 from app.settings import Settings
 from app.store.engine import Store, Tx
 from app.store.keys import Keys
+from app.store.tables import LedgerEntry
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,13 +69,33 @@ class Gateway:
         return share
 
 
+class Source(Protocol):
+    """Where the events of a subscription come from."""
+
+    def entries(
+        self, after: str | None, wanted: Wanted, variable: str | None
+    ) -> AsyncGenerator[LedgerEntry, None]:
+        """Entries after a cursor, or from now on. `variable` is the name of that which holds the cursor, if one does.
+
+        Raises BadInput where the log has no such place, Unauthenticated or Forbidden where the key has ended or may less.
+        """
+        ...
+
+
 class Context:
     """Of one operation. `address` is the client's, where it has one."""
 
-    def __init__(self, gateway: Gateway, caller: Caller, address: IPAddress | None) -> None:
+    #: Where the events of a subscription come from; whoever runs one sets it.
+    source: Source
+
+    def __init__(
+        self, gateway: Gateway, caller: Caller, address: IPAddress | None, resume: str | None = None
+    ) -> None:
         self.gateway = gateway
         self.caller = caller
         self.address = address
+        #: The cursor of the last event that an event stream has seen, by `Last-Event-ID`.
+        self.resume = resume
         self.store = gateway.share(caller.tenant_id)
         # One connection at a time: a document with many fields does not take the pool from the others.
         self._turn = asyncio.Lock()

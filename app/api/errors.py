@@ -1,6 +1,7 @@
 """What a client learns of an error: a code always, the text only where it is meant for them.
 
-    GatewayError                 its own message and code; of Unavailable also `retryAfter`, in seconds
+    GatewayError                 its own message and code; of Unavailable also `retryAfter`, in seconds,
+                                 of SlowReader `cursor`
     a store that is away         UNAVAILABLE, and that nobody knows what became of it; the log has the rest
     a fault in the document      GraphQL's message, BAD_USER_INPUT, or QUERY_TOO_COMPLEX where a limit refused it
     anything else                "Internal error", INTERNAL and the request's id; the log has the rest
@@ -21,7 +22,7 @@ from strawberry.types import ExecutionResult, StreamExecutionResult
 from strawberry.types.execution import PreExecutionError
 from typing_extensions import override
 
-from app.rules.errors import Code, GatewayError, Unavailable
+from app.rules.errors import Code, GatewayError, SlowReader, Unavailable
 from app.rules.texts import LONGEST_MESSAGE, shown
 from app.telemetry import get_logger, request_id
 
@@ -80,6 +81,8 @@ def public(error: GraphQLError) -> PublicError:
         origin = Unavailable(_UNKNOWN, _RETRY_AFTER)
     if isinstance(origin, Unavailable):
         return _public(error, origin.message, origin.code, retryAfter=origin.retry_after)
+    if isinstance(origin, SlowReader):
+        return _public(error, origin.message, origin.code, cursor=origin.cursor)
     if isinstance(origin, GatewayError):
         return _public(error, origin.message, origin.code)
     if _is_the_callers(error, origin):

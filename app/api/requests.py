@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _MANY_DIGITS = re.compile("[0-9]{19}")
 
+_SUBSCRIPTION_SPEC = re.compile(r'subscriptionspec="?1\.0"?')
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
@@ -25,6 +26,11 @@ class Media(StrEnum):
     JSON = "application/json"
     GRAPHQL = "application/graphql-response+json"
     EVENTS = "text/event-stream"
+    MULTIPART = "multipart/mixed"  # of subscriptions alone: `subscriptionSpec="1.0"`
+
+
+#: Of many results.
+STREAMS = frozenset({Media.EVENTS, Media.MULTIPART})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,8 @@ def negotiate(request: Request) -> Media:
 
 def preferred(accept: list[str]) -> Media | None:
     """RFC 9110 12.5.1: by quality, then as the client lists them. No header, or `*/*`, is application/json."""
-    ranges = [parts.split(";") for parts in ",".join(accept or ["*/*"]).split(",")]
-    quality = {one[0].strip().lower(): (_quality(one[1:]), -at) for at, one in reversed([*enumerate(ranges)])}
+    ranges = [one.split(";") for one in ",".join(accept or ["*/*"]).lower().split(",")]
+    quality = {_named(one): (_quality(one[1:]), -at) for at, one in reversed([*enumerate(ranges)])}
     found = {media: _best_match(media, quality) for media in Media}
     best = max(found, key=found.__getitem__)
     return best if found[best][0] > 0 else None
@@ -77,13 +83,23 @@ def preferred(accept: list[str]) -> Media | None:
 
 def _best_match(media: Media, quality: dict[str, tuple[float, int]]) -> tuple[float, int]:
     kind = media.partition("/")[0]
+    if media is Media.MULTIPART:
+        return quality.get(media, (0.0, 0))  # nobody means it by a wildcard
     matches = (quality[one] for one in (media, f"{kind}/*", "*/*") if one in quality)
     return next(matches, (0.0, 0))
 
 
+def _named(range: list[str]) -> str:
+    """What a range asks for. Without its specification `multipart/mixed` is for another one, such as @defer's."""
+    name, *parameters = (part.strip() for part in range)
+    if name == Media.MULTIPART and not any(_SUBSCRIPTION_SPEC.fullmatch(one) for one in parameters):
+        return "multipart/mixed of another kind"
+    return name
+
+
 def _quality(parameters: list[str]) -> float:
     for parameter in parameters:
-        if match := _QUALITY.fullmatch(parameter.strip().lower()):
+        if match := _QUALITY.fullmatch(parameter.strip()):
             return float(match[1])
     return 1.0
 

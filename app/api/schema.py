@@ -19,6 +19,7 @@ from app.api.context import Context, Gateway
 from app.api.door import Door
 from app.api.finding import NODES
 from app.api.guarded import GuardedSchema
+from app.api.live import Live
 from app.api.mutations import Mutation
 from app.api.queries import Query
 from app.api.subscriptions import Subscription
@@ -59,9 +60,18 @@ def make_view(gateway: Gateway) -> View[Caller, Context]:
     """The endpoint, for callers with an API key."""
 
     def context_for(caller: Caller, connection: HTTPConnection) -> Context:
-        return Context(gateway, caller, client_ip(connection.scope, gateway.settings.trusted_proxies))
+        address = client_ip(connection.scope, gateway.settings.trusted_proxies)
+        resume = connection.headers.get("last-event-id") if connection.scope["type"] == "http" else None
+        return Context(gateway, caller, address, resume or None)
 
-    return View(make_schema(), authenticate=Door(gateway), context_for=context_for, whose=_tenant_of)
+    schema = make_schema()
+    return View(
+        schema,
+        authenticate=Door(gateway),
+        context_for=context_for,
+        whose=_tenant_of,
+        batches=Live(gateway, schema).batches,
+    )
 
 
 def _tenant_of(caller: Caller) -> TenantId:

@@ -4,8 +4,7 @@ Messages are checked before they are believed; what breaks the protocol closes w
 traceback. An operation fails alone, and has a caller and a context of its own.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -23,12 +22,13 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
     Message,
     SubscribeMessage,
 )
-from strawberry.types import ExecutionResult
 from typing_extensions import override
 
-from app.api.answers import encoded, errors_of
-from app.api.errors import before_data, failure, refused
+from app.api.answers import errors_of
+from app.api.batches import Batch
+from app.api.errors import failure, refused
 from app.api.requests import Operation, decoded, operation_of
+from app.edge.frames import TEXTS
 from app.rules.errors import BadInput, Code, RateLimited, Unauthenticated, Unavailable
 from app.telemetry import get_logger
 
@@ -82,8 +82,16 @@ class Frames(ASGIWebSocketAdapter):
 
     @override
     async def send_json(self, message: Mapping[str, object]) -> None:
+        await self.send_texts([orjson.dumps(message)])
+
+    async def send_texts(self, messages: Sequence[bytes]) -> None:
+        """Messages in UTF-8; in one write where our own server has the connection."""
         try:
-            await self.ws.send_text(orjson.dumps(message).decode())
+            if TEXTS in self.ws.scope.get("extensions", ()):
+                await self.ws.send({"type": "websocket.send", "texts": messages})
+                return
+            for message in messages:
+                await self.ws.send_text(message.decode())
         except (WebSocketDisconnect, AlreadyClosed) as error:
             raise WebSocketDisconnected from error
 
@@ -105,6 +113,7 @@ class TransportWS(BaseGraphQLTransportWSHandler[Any, None]):
     """One connection."""
 
     view: "View[Any, Any]"
+    websocket: Frames
     context: Connection
 
     @override
@@ -148,24 +157,28 @@ class TransportWS(BaseGraphQLTransportWSHandler[Any, None]):
     async def run_operation(self, operation: Running[Any, None]) -> None:
         asked = Operation(operation.query, operation.variables or {}, operation.operation_name)
         try:
-            async with aclosing(self.view.operate(self.context, asked)) as results:
-                await self._send_results(operation, results)
+            async with aclosing(self.view.operate(self.context, asked)) as batches:
+                await self._send_batches(operation, batches)
         except WebSocketDisconnected:
             pass  # the reader of this connection notices too, and ends its other operations
         except Exception as error:  # noqa: BLE001  # failure() logs it
-            await _send_errors(operation, failure(error))
+            await _send_errors(operation, errors_of(failure(error)))
 
-    async def _send_results(
-        self, operation: Running[Any, None], results: AsyncGenerator[ExecutionResult, None]
+    async def _send_batches(
+        self, operation: Running[Any, None], batches: AsyncGenerator[Batch, None]
     ) -> None:
-        async for result in results:
-            if before_data(result):
-                await _send_errors(operation, result)
+        async for batch in batches:
+            if batch.errors:
+                await self._end_operation(operation, batch)
                 return
-            await _send(operation, "next", orjson.Fragment(encoded(result)))
-            # A source and a peer that are always ready would keep the loop from all others.
-            await asyncio.sleep(0)
+            if not operation.completed:
+                await self.websocket.send_texts(batch.messages(operation.id))
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
+
+    async def _end_operation(self, operation: Running[Any, None], batch: Batch) -> None:
+        await _send_errors(operation, batch.errors)
+        if batch.close:
+            await self.websocket.close(batch.close.code, batch.close.reason)
 
     @override
     async def cleanup_operation(self, operation_id: str) -> None:
@@ -175,13 +188,9 @@ class TransportWS(BaseGraphQLTransportWSHandler[Any, None]):
         await super().cleanup_operation(operation_id)
 
 
-async def _send_errors(operation: Running[Any, None], result: ExecutionResult) -> None:
-    await _send(operation, "error", errors_of(result))
-
-
-async def _send(operation: Running[Any, None], type: str, payload: object) -> None:
+async def _send_errors(operation: Running[Any, None], errors: Sequence[object]) -> None:
     await operation.send_operation_message(
-        cast(Message, {"id": operation.id, "type": type, "payload": payload})
+        cast(Message, {"id": operation.id, "type": "error", "payload": errors})
     )
 
 

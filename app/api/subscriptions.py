@@ -5,13 +5,13 @@ from contextlib import aclosing
 from typing import Annotated
 
 import strawberry
+from graphql import VariableNode
 
 from app.api.context import Info
 from app.api.described import argument, object_type, subscription
 from app.api.inputs import maybe_id
-from app.api.types.audit import AUDIT, AuditEntry, audit_edge, event_names
+from app.api.types.audit import AuditEntry, audit_edge, event_names
 from app.api.types.nodes import Edge
-from app.delivery.feed import follow
 from app.ledger.read import Wanted
 from app.rules.ids import DelegationId
 from app.rules.permissions import Permission
@@ -19,7 +19,9 @@ from app.rules.permissions import Permission
 
 @object_type
 class Subscription:
-    """What can be followed. A stream ends with UNAUTHENTICATED when the key that opened it ends."""
+    """What can be followed. A stream ends with UNAUTHENTICATED when the key that opened it ends, with FORBIDDEN
+    when it may less, and with SLOW_READER when it is not read.
+    """
 
     @subscription
     async def delegation_events(
@@ -41,10 +43,16 @@ class Subscription:
         """Your tenant's log, live. Needs the permission `audit:read`."""
         context = info.context
         context.caller.require(Permission.AUDIT)
-        start = AUDIT.page(after=after).after
         wanted = Wanted(maybe_id(DelegationId, delegation_id), events=event_names("events", events))
-        entries = follow(context.store, context.gateway.wake, context.caller, start, wanted)
+        entries = context.source.entries(after, wanted, _variable_of(info, "after"))
         async with aclosing(entries):
             async for entry in entries:
-                context.forget()
                 yield audit_edge(entry)
+
+
+def _variable_of(info: Info, name: str) -> str | None:
+    """The variable that an argument of this field is, if it is one."""
+    for given in info._raw_info.field_nodes[0].arguments or ():
+        if given.name.value == name and isinstance(given.value, VariableNode):
+            return given.value.name.value
+    return None

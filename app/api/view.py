@@ -1,8 +1,9 @@
-"""The endpoint: POST and SSE here, WebSocket in `sockets.py`. What an answer is made of is `answers.py`'s.
+"""The endpoint: POST and streams over HTTP here, WebSocket in `sockets.py`. What an answer is made of is `answers.py`'s.
 
 A request walks down `_respond`: negotiated, authenticated, read, parsed, run.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
 from contextlib import aclosing
 from datetime import timedelta
@@ -19,13 +20,15 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 from typing_extensions import override
 
-from app.api.answers import STATUS, answer, event_stream, refusal
+from app.api.answers import STATUS, answer, refusal
 from app.api.at_once import AtMost
+from app.api.batches import Batch, single
 from app.api.errors import failure
 from app.api.guarded import GuardedSchema
 from app.api.introspection import PublicSchema
 from app.api.requests import Declined, Media, Operation, negotiate, operation_in
 from app.api.sockets import Connection, Frames, TransportWS
+from app.api.streams import FORMS, Stream
 from app.edge.body import Gone, Late, TooLarge, read_body
 from app.rules.errors import Code, GatewayError, RateLimited, Unauthenticated, Unavailable
 
@@ -36,6 +39,9 @@ Context = TypeVar("Context")
 Authenticate = Callable[[Mapping[str, str]], Awaitable[Caller | None]]
 #: What resolvers get as `info.context`; made for each operation anew, so nothing in it outlives one.
 ContextFor = Callable[[Caller, HTTPConnection], Context]
+
+#: How a stream's results are run.
+Batches = Callable[[Operation, Context], AsyncGenerator[Batch, None]]
 
 _ONE_ANSWER = frozenset({OperationType.QUERY, OperationType.MUTATION})
 
@@ -50,9 +56,9 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
     largest_unknown = 16 * 1024  # bytes for whoever has no key, and so asks for the schema alone
     body_seconds = 10.0
     init_seconds = 5.0  # from the handshake to connection_init
-    most_streams = 200  # at once of one tenant
-    most_connections = 100
-    quiet_seconds = 12.0  # an SSE stream says that it lives; proxies give up at 30 or 60
+    most_streams = 2_000  # at once of one tenant
+    most_connections = 2_000
+    quiet_seconds = 12.0  # a stream says that it lives; proxies give up at 30 or 60
 
     schema: GuardedSchema
 
@@ -63,6 +69,7 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         authenticate: Authenticate[Caller],
         context_for: ContextFor[Caller, Context],
         whose: Callable[[Caller], Hashable],
+        batches: Batches[Context] | None = None,
     ) -> None:
         super().__init__(
             schema,
@@ -74,6 +81,7 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         )
         self.public = PublicSchema(schema)
         self.whose = whose
+        self.batches = batches or self._one_by_one
         self.streams = AtMost(self.most_streams, "operations over WebSockets and event streams")
         self.connections = AtMost(self.most_connections, "WebSockets")
         self.authenticate = authenticate
@@ -121,41 +129,44 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
     async def _run(
         self, request: Request, caller: Caller | None, operation: Operation, media: Media
     ) -> Response:
+        form = FORMS.get(media)
         if caller is None:
             result = await self.public.result(operation)
-            return (
-                event_stream(_only(result), self.quiet_seconds)
-                if media is Media.EVENTS
-                else answer(result, media)
-            )
+            return Stream(_only(result), form, self.quiet_seconds) if form else answer(result, media)
         context = self.context_for(caller, request)
-        if media is Media.EVENTS:
-            return event_stream(self._stream(caller, operation, context), self.quiet_seconds)
+        if form:
+            return Stream(self._stream(caller, operation, context), form, self.quiet_seconds)
         async with aclosing(self.schema.results(operation, context, _ONE_ANSWER)) as results:
             return answer(await anext(results), media)
 
-    async def operate(
-        self, connection: Connection, operation: Operation
-    ) -> AsyncGenerator[ExecutionResult, None]:
+    async def operate(self, connection: Connection, operation: Operation) -> AsyncGenerator[Batch, None]:
         """One operation of a WebSocket, with a caller and a context of its own: a key may have ended meanwhile."""
         caller = await self.authenticate(connection.credentials)
         if caller is None:
             raise Unauthenticated("your API key has been revoked or has expired: connect with a valid one")
         context = self.context_for(caller, connection.request)
-        async with aclosing(self._stream(caller, operation, context)) as results:
-            async for result in results:
-                yield result
+        async with aclosing(self._stream(caller, operation, context)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def _stream(
         self, caller: Caller, operation: Operation, context: Context
-    ) -> AsyncGenerator[ExecutionResult, None]:
+    ) -> AsyncGenerator[Batch, None]:
         try:
             with self.streams.one(self.whose(caller)):
-                async with aclosing(self.schema.results(operation, context)) as results:
-                    async for result in results:
-                        yield result
+                async with aclosing(self.batches(operation, context)) as batches:
+                    async for batch in batches:
+                        yield batch
         except RateLimited as no:
-            yield failure(no)
+            yield single(failure(no))
+
+    async def _one_by_one(self, operation: Operation, context: Context) -> AsyncGenerator[Batch, None]:
+        async with aclosing(self.schema.results(operation, context)) as results:
+            async for result in results:
+                yield single(result)
+                await asyncio.sleep(
+                    0
+                )  # else a source that is always ready would keep the loop from all others
 
     @override
     async def on_ws_connect(self, context: Connection) -> UnsetType:
@@ -171,8 +182,8 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         return Connection(request)
 
 
-async def _only(result: ExecutionResult) -> AsyncGenerator[ExecutionResult, None]:
-    yield result
+async def _only(result: ExecutionResult) -> AsyncGenerator[Batch, None]:
+    yield single(result)
 
 
 def _headers(no: GatewayError) -> dict[str, str]:

@@ -86,6 +86,23 @@ def _select(
     return rows.order_by(LedgerEntry.seq.desc() if backward else LedgerEntry.seq).limit(size)
 
 
+def since(tx: Tx, tenant_id: TenantId, after: int, limit: int) -> list[LedgerEntry]:
+    """The first `limit` entries after a seq."""
+    return list(tx.scalars(_select(tenant_id, Wanted(), after, None, False, limit)))
+
+
+def wants(wanted: Wanted) -> Callable[[LedgerEntry], bool]:
+    """Whether an entry that was read anyway is one of those."""
+    matches = _filter(wanted)
+
+    def chosen(row: LedgerEntry) -> bool:
+        named = (wanted.delegation_id, row.delegation_id), (wanted.dispatch_id, row.dispatch_id)
+        exact = all(asked in (None, has) for asked, has in (*named, (wanted.pair_id, row.pair_id)))
+        return exact and (matches is None or matches(row))
+
+    return chosen
+
+
 def _filter(wanted: Wanted) -> Callable[[LedgerEntry], bool] | None:
     event = event_filter(wanted.events)
     tests: list[Callable[[LedgerEntry], bool]] = []

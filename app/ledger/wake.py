@@ -1,6 +1,8 @@
 """Who waits for what was committed: readers of a ledger, and actions under way whose right may have ended.
 
-In one process a commit wakes them at once. Other nodes, and the command line, are found out by asking the store four
+In one process a commit wakes them at once. The other nodes on a PostgreSQL are told after it, in a transaction of its
+own: a NOTIFY inside the writing one would have all commits of the server wait for each other. What follows within
+`_DEBOUNCE` is told together. Whoever is not told, and what the command line writes, finds out by asking the store four
 times a second, which alone is enough: a wake that never comes costs a quarter of a second, never an entry.
 """
 
@@ -17,6 +19,10 @@ from app.store.engine import Facts, Store, Tx
 from app.store.tables import LedgerHead
 
 POLL = 0.25  # seconds
+_DEBOUNCE = 0.02  # seconds
+_AGAIN = 1.0  # seconds after the store failed
+
+_DELEGATION = "dlg_"
 
 log = structlog.get_logger()
 
@@ -29,6 +35,8 @@ class Wake:
         self._watched: Counter[TenantId] = Counter()
         self._seen: dict[TenantId, int] = {}
         self._events: dict[TenantId, asyncio.Event] = {}
+        self._untold: set[str] = set()
+        self._tell = asyncio.Event()
         #: Once true, followers end: the process is about to stop.
         self.closed = False
         #: Told which delegations' rights have ended.
@@ -45,6 +53,16 @@ class Wake:
             self._ring(tenant_id)
         if facts.appended:
             self.on_appended(facts.appended)
+        if facts.ended or facts.appended:
+            self._untold |= facts.appended | facts.ended
+            self._tell.set()
+
+    def heard(self, what: str) -> None:
+        """Another node says whose ledger moved, or which delegation's rights may have ended."""
+        if what.startswith(_DELEGATION):
+            self.on_ended({DelegationId(what)})
+        else:
+            self._ring(TenantId(what))
 
     @contextmanager
     def watch(self, tenant_id: TenantId) -> Iterator[None]:
@@ -62,6 +80,11 @@ class Wake:
     def bell(self, tenant_id: TenantId) -> asyncio.Event:
         """Set at the next move of this tenant's ledger. Take it before reading: then no move is missed."""
         return self._events.setdefault(tenant_id, asyncio.Event())
+
+    def was_read(self, tenant_id: TenantId, seq: int) -> None:
+        """Somebody has read the tenant's ledger up to here, so that this much is no news."""
+        if tenant_id in self._watched:
+            self._seen[tenant_id] = max(seq, self._seen.get(tenant_id, 0))
 
     def _ring(self, tenant_id: TenantId) -> None:
         if bell := self._events.pop(tenant_id, None):
@@ -82,6 +105,27 @@ class Wake:
                     self._compare(await self._store.read(_heads, list(self._watched)))
                 except Exception:
                     log.exception("ledger.poll_failed")  # the next poll asks again
+
+    async def tell(self) -> None:
+        """Tells the other nodes, for ever, what was committed here."""
+        while True:
+            await self._tell.wait()
+            await asyncio.sleep(_DEBOUNCE)
+            self._tell.clear()
+            told, self._untold = self._untold, set()
+            try:
+                await self._store.tell(told)
+            except Exception:
+                log.exception("ledger.tell_failed")  # they find out by asking
+
+    async def listen(self) -> None:
+        """Hears, for ever, what other nodes tell."""
+        while True:
+            try:
+                await self._store.listen(self.heard)
+            except Exception:
+                log.exception("ledger.listen_failed")
+            await asyncio.sleep(_AGAIN)
 
     def _compare(self, heads: dict[TenantId, int]) -> None:
         for tenant_id, seq in heads.items():

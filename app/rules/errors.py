@@ -10,6 +10,7 @@
     ├── BadInput                a value that no state of ours could make right; names the field
     ├── TooComplex              a document that shows more than one may
     ├── RateLimited             the caller has as much under way as anybody may
+    ├── SlowReader              a subscriber that does not keep up: it may go on from its cursor
     └── Unavailable             try again: a queue is full, a store is away
 
 `Code` is the one published list: `userErrors.code`, `errors[].extensions.code`, problem+json's `code`,
@@ -31,6 +32,7 @@ class Code(StrEnum):
     QUERY_TOO_COMPLEX = "QUERY_TOO_COMPLEX"
     INTERNAL = "INTERNAL"
     UNAVAILABLE = "UNAVAILABLE"
+    SLOW_READER = "SLOW_READER"
 
     # mutations
     NOT_FOUND = "NOT_FOUND"
@@ -154,3 +156,13 @@ class Unavailable(GatewayError):
     def __init__(self, message: str, retry_after: int = 1) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class SlowReader(GatewayError):
+    """More waits for a subscriber than may. `cursor` is that of the last event it was sent: it goes on from there."""
+
+    code = Code.SLOW_READER
+
+    def __init__(self, message: str, cursor: str) -> None:
+        super().__init__(message)
+        self.cursor = cursor

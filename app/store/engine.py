@@ -5,9 +5,10 @@ its return, cannot wait for anything but the database, and never commits: `write
 where the one writer is a thread, and PostgreSQL, where it runs in a greenlet over asyncpg.
 """
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -109,6 +110,13 @@ class Store(ABC):
         Unavailable where the store failed, and whatever the batch raised. Only before COMMIT is it certain that nothing
         was done.
         """
+
+    async def tell(self, names: Collection[str]) -> None:  # noqa: B027  # one process has nobody to tell
+        """Tells the other processes on this store these names, outside any other transaction."""
+
+    async def listen(self, on_told: Callable[[str], None]) -> None:
+        """Calls `on_told` with what others tell, until the store's connection is lost."""
+        await asyncio.Event().wait()
 
     @abstractmethod
     async def hold(self) -> None:

@@ -5,7 +5,7 @@ process is gone, or has lost the connection with which it could still have finis
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from typing import Any, Concatenate
@@ -32,6 +32,7 @@ from app.store.hot import (
 )
 from app.store.hot_writes import WRITE_POSTGRES, write_postgres
 from app.store.migrations import upgrade
+from app.store.telling import Telling
 
 _POOL = 10
 _LOCK = 5.0  # seconds
@@ -79,6 +80,7 @@ class Postgres(Store):
             url, poolclass=NullPool, hide_parameters=True, connect_args=_CONNECT
         )
         self._own: AsyncConnection | None = None
+        self._telling = Telling(self._apart)
         # In the order of arrival; who waits in the pool itself may be overtaken again and again.
         self._turns = asyncio.Semaphore(2 * _POOL)
         self._one = asyncio.Lock()
@@ -133,6 +135,12 @@ class Postgres(Store):
                     raise Unavailable("the store failed") from error
                 raise
         return result
+
+    async def tell(self, names: Collection[str]) -> None:
+        await self._telling.tell(names)
+
+    async def listen(self, on_told: Callable[[str], None]) -> None:
+        await self._telling.listen(on_told)
 
     async def hold(self) -> None:
         """Takes this process's advisory lock, so that nobody settles what it has PENDING."""

@@ -7,13 +7,16 @@ loop, none while the application has a message to take first, or the peer our an
 
 import asyncio
 from collections.abc import Iterable
+from typing import cast
 
 from typing_extensions import override
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.protocol import Event
+from websockets.protocol import Event, State
 
+from app.edge.frames import TEXTS
 from app.web.stall import CutsStalled
 
 _MESSAGES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
@@ -46,7 +49,9 @@ class BoundedWebSocketProtocol(CutsStalled, WebSocketsSansIOProtocol):
         super().data_received(head)
         # The HTTP protocol hands the whole head over. Where that made no request, uvicorn neither sends the
         # refusal that websockets has ready nor closes, and waits for nothing.
-        if not self.handshake_initiated:
+        if self.handshake_initiated:
+            self.scope["extensions"][TEXTS] = {}
+        else:
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
@@ -88,8 +93,18 @@ class BoundedWebSocketProtocol(CutsStalled, WebSocketsSansIOProtocol):
 
     @override
     async def send(self, message: ASGISendEvent) -> None:
+        if (texts := message.get("texts")) is not None:
+            await self._send_texts(cast(Iterable[bytes], texts))
+            return
         await super().send(message)
         self._pace()  # the handshake may be complete now, or the closing one begun
+
+    async def _send_texts(self, texts: Iterable[bytes]) -> None:
+        """Messages in one write, framed without the detours that compression and fragments would need."""
+        await self.writable.wait()
+        if self.disconnected or self.conn.state is not State.OPEN:
+            raise ClientDisconnected
+        self.transport.write(b"".join(map(_framed, texts)))
 
     @override
     def resume_writing(self) -> None:
@@ -142,3 +157,13 @@ class BoundedWebSocketProtocol(CutsStalled, WebSocketsSansIOProtocol):
         super().on_task_complete(task)
         if not self.disconnected:
             self.cut_if_stalled()  # closing, it may have bytes left that the peer does not read
+
+
+def _framed(text: bytes) -> bytes:
+    """A text message as one frame of a server's (RFC 6455 5.2)."""
+    size = len(text)
+    if size < 126:
+        return b"\x81%c%b" % (size, text)
+    if size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2), text)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8), text)

@@ -16,6 +16,7 @@ ErrorCode = enumeration(
         Code.QUERY_TOO_COMPLEX: "The operation asks for too much: ask for less at a time.",
         Code.INTERNAL: "A fault of the gateway; the error carries a request id.",
         Code.UNAVAILABLE: "Not now: the same request may succeed later.",
+        Code.SLOW_READER: "The subscriber did not keep up: go on after `extensions.cursor`.",
         Code.NOT_FOUND: "An id names nothing that the caller can see.",
         Code.NOT_SUPPORTED: "The gateway does not offer this yet.",
         Code.INVALID: "An input field does not have a form that could be right.",
