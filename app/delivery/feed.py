@@ -10,6 +10,7 @@ committed after its end. Positions are seqs, since those alone are numbered in t
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from time import thread_time
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from app.identity.callers import Caller, recheck, standing
@@ -30,8 +31,8 @@ _MOST = 500  # entries read at once for all
 _QUIET = 5.0  # seconds until a quiet tail asks by itself: a key may end without a word in the ledger
 #: Seconds from one delivery to the next at least: what comes meanwhile goes together. The first goes at once.
 _SPACING = 0.05
-#: A delivery to very many takes so long that they are spaced out further: by so many times what the last one took.
-_SHARE = 3
+#: A delivery to very many takes so long that they are spaced out further: by so many times the processor time of the last one.
+_SHARE = 2
 _AGAIN = 0.5  # seconds after a read that failed
 
 log = get_logger()
@@ -183,14 +184,14 @@ class Tail:
 
     async def _tell(self, news: News, bell: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began, spent = loop.time(), thread_time()
         self.reached = news.reached
         self._wake.was_read(self._tenant_id, news.reached)
         again = await asyncio.gather(*(audience.hear(news) for audience in [*self._audiences]))
         await asyncio.sleep(0)  # whom that woke goes first
         if len(news.entries) == _MOST or any(again):
             return
-        spacing = max(_SPACING, _SHARE * (loop.time() - began)) if news.entries else 0
+        spacing = max(_SPACING, _SHARE * (thread_time() - spent)) if news.entries else 0
         await _quiet(bell, news)
         await asyncio.sleep(began + spacing - loop.time())
 
