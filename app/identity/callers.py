@@ -67,7 +67,7 @@ def standing(tx: Tx, keys: Collection[ApiKeyId]) -> dict[ApiKeyId, Caller]:
     ids, now = sorted(keys), tx.now()
     for at in range(0, len(ids), _MOST):
         rows = tx.execute(_LIVING.where(ApiKey.id.in_(ids[at : at + _MOST]), ApiKey.revoked_at.is_(None)))
-        callers = (Caller(*row) for row in rows.tuples())
+        callers = (Caller(*row) for row in rows)
         found.update((each.key_id, each) for each in callers if not _is_past(each.expires_at, now))
     return found
 

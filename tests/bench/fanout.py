@@ -10,7 +10,8 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 from tests.bench import load
@@ -83,21 +84,24 @@ def _masked(message: object) -> bytes:
 async def fanout() -> list[Figure]:
     """The slowest of a hundred arrivals after its commit, and what an idle subscriber takes, over both transports."""
     async with plain("upstream") as upstream, gateway(upstream) as server:
-        _apart(server.pid)
-        figures = []
-        for name, begin in {"SSE": _over_sse, "WebSocket": _over_ws}.items():
-            figures += await _measured(server, name, lambda: begin(server.key))
-        return figures
+        with _apart(server.pid):
+            figures = await _measured(server, "SSE", _over_sse(server.key))
+            return figures + await _measured(server, "WebSocket", _over_ws(server.key))
 
 
-def _apart(pid: int) -> None:
+@contextmanager
+def _apart(pid: int) -> Iterator[None]:
     cores = sorted(os.sched_getaffinity(0))
     for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # names are all there is to it
         os.sched_setaffinity(int(thread), cores[:1])
     os.sched_setaffinity(0, cores[-1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
-async def _measured(server: Server, name: str, begin: Callable[[], list[bytes]]) -> list[Figure]:
+async def _measured(server: Server, name: str, begin: list[bytes]) -> list[Figure]:
     before = _resident(server.pid)
     subscribers = await _connected(server, begin)
     await _until_followed(server, subscribers)
@@ -105,16 +109,18 @@ async def _measured(server: Server, name: str, begin: Callable[[], list[bytes]])
     idle = (_resident(server.pid) - before) / len(subscribers)
     sent, cpu = await _acted(server)
     await _until(lambda: all(len(each.arrived) >= len(sent) for each in subscribers))
-    took = [each.arrived[id] - done for id, done in sent.items() for each in subscribers if id in each.arrived]
+    took = [
+        each.arrived[id] - done for id, done in sent.items() for each in subscribers if id in each.arrived
+    ]
     missing = len(sent) * len(subscribers) - len(took)
     for each in subscribers:
         each.leave()
     return _figures(name, took, missing, idle, f"{len(sent)} events in {SECONDS:g} s, {cpu:.0%} of a core")
 
 
-def _figures(name: str, took: list[float], missing: int, idle: float, load: str) -> list[Figure]:
+def _figures(name: str, took: list[float], missing: int, idle: float, came: str) -> list[Figure]:
     quantiles = [ms * 1000 for ms in statistics.quantiles(took, n=100)]
-    detail = f"{load}; median {quantiles[49]:.0f} ms, slowest {max(took) * 1000:.0f} ms; {missing} missing"
+    detail = f"{came}; median {quantiles[49]:.0f} ms, slowest {max(took) * 1000:.0f} ms; {missing} missing"
     what = f"{SUBSCRIBERS:,} subscribers over {name}"
     p99 = quantiles[98] if not missing else float("inf")
     return [
@@ -123,12 +129,13 @@ def _figures(name: str, took: list[float], missing: int, idle: float, load: str)
     ]
 
 
-async def _connected(server: Server, begin: Callable[[], list[bytes]]) -> list[Subscriber]:
+async def _connected(server: Server, begin: list[bytes]) -> list[Subscriber]:
     loop = asyncio.get_running_loop()
     subscribers: list[Subscriber] = []
     for _ in range(0, SUBSCRIBERS, AT_ONCE):
         connecting = [
-            loop.create_connection(lambda: Subscriber(begin()), "127.0.0.1", server.port) for _ in range(AT_ONCE)
+            loop.create_connection(lambda: Subscriber([*begin]), "127.0.0.1", server.port)
+            for _ in range(AT_ONCE)
         ]
         some = [subscriber for _, subscriber in await asyncio.gather(*connecting)]
         subscribers += some
@@ -167,7 +174,7 @@ async def _acted(server: Server) -> tuple[dict[bytes, float], float]:
 
 async def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     ends = time.perf_counter() + seconds
-    while not condition() and time.perf_counter() < ends:
+    while not condition() and time.perf_counter() < ends:  # noqa: ASYNC110  # an event each would disturb
         await asyncio.sleep(0.05)
 
 
@@ -182,8 +189,6 @@ def _resident(pid: int) -> int:
     with open(f"/proc/{pid}/statm") as file:  # noqa: PTH123  # as above
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-
-MEASURE: Callable[[], Awaitable[list[Figure]]] = fanout
 
 if __name__ == "__main__":
     import uvloop

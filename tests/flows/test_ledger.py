@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from app.delivery.feed import follow
 from app.identity.api_keys import revoke_key
 from app.inventory.agents import AgentDraft, register_agent
 from app.ledger.append import append, own
@@ -22,6 +21,7 @@ from app.store.tables import LedgerEntry
 from tests.flows.conftest import POSTGRES
 from tests.flows.nodes import node
 from tests.flows.pausing import gate, wait_at_gate
+from tests.following import followed
 from tests.world import Member, World
 
 READ = {"limit": 100, "after": None, "before": None, "backward": False}
@@ -227,7 +227,7 @@ async def test_followers_on_two_gateways_hear_everything_once_and_in_order(world
 
     async def hear(wake: Wake, count: int) -> list[int]:
         seen: list[int] = []
-        async for row in follow(world.store, wake, member.owner, 0, Wanted()):
+        async for row in followed(world.store, wake, member.owner, 0, Wanted()):
             seen.append(row.seq)
             if len(seen) == count:
                 break
@@ -247,7 +247,7 @@ async def test_a_feed_ends_when_its_key_does_and_delivers_nothing_committed_afte
     world.store.on_commit = wake.committed
     caller = await world.caller(member, Role.AUDITOR)
     after = await world.read(head, member.id)
-    feed = follow(world.store, wake, caller, after, Wanted(events=["agent.*"]))
+    feed = followed(world.store, wake, caller, after, Wanted(events=["agent.*"]))
     await world.write(happen, member)
     assert (await anext(feed)).event == Event.AGENT_UPDATED
     await world.made(revoke_key, member.owner, caller.key_id)
@@ -261,7 +261,7 @@ async def test_a_feed_without_a_cursor_begins_now_and_ends_with_the_process(worl
     wake = Wake(world.store)
     world.store.on_commit = wake.committed
     await world.write(happen, member)
-    feed = follow(world.store, wake, member.owner, None, Wanted())
+    feed = followed(world.store, wake, member.owner, None, Wanted())
     first = asyncio.ensure_future(anext(feed))
     while not first.done():  # when now is, is the feed's to say
         await world.write(happen, member)
@@ -276,4 +276,4 @@ async def test_who_may_not_read_the_audit_log_may_not_follow_it(world: World) ->
     member = await world.tenant()
     viewer = await world.caller(member, Role.VIEWER)
     with pytest.raises(Forbidden):
-        await anext(follow(world.store, Wake(world.store), viewer, 0, Wanted()))
+        await anext(followed(world.store, Wake(world.store), viewer, 0, Wanted()))

@@ -1,4 +1,4 @@
-"""A subscriber's side of `delegationEvents`, over both transports, and those who give it something to read."""
+"""A subscriber's side of `delegationEvents`, over each transport, and those who give it something to read."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -20,7 +20,7 @@ from tests.server.conftest import House
 from tests.server.lending import Lending, Loan
 from tests.world import Member
 
-Transport = Literal["ws", "sse"]
+Transport = Literal["ws", "sse", "multipart"]
 Edge = dict[str, Any]
 
 EVENTS = (
@@ -50,7 +50,7 @@ class Ended(Exception):
 
 def events(port: int, key: str, transport: Transport, **variables: object) -> AsyncGenerator[Edge, None]:
     """The edges of a stream. Raises Ended where it ends with an error."""
-    stream = _over_ws if transport == "ws" else _over_sse
+    stream = {"ws": _over_ws, "sse": _over_sse, "multipart": _over_multipart}[transport]
     return stream(port, key, {"query": EVENTS, "variables": variables})
 
 
@@ -85,13 +85,51 @@ async def _messages(socket: ClientConnection) -> AsyncGenerator[str | bytes, Non
         raise Ended(str(closed.rcvd and closed.rcvd.code)) from closed
 
 
-async def _over_sse(port: int, key: str, payload: dict[str, object]) -> AsyncGenerator[Edge, None]:
-    headers = {"X-API-Key": key, "Accept": "text/event-stream"}
-    url = f"http://127.0.0.1:{port}/graphql"
+@asynccontextmanager
+async def streaming(
+    port: int, key: str, payload: dict[str, object], **headers: str
+) -> AsyncIterator[httpx2.Response]:
+    """The answer to a POST, as it comes."""
     async with (
         httpx2.AsyncClient(timeout=PATIENCE) as http,
-        http.stream("POST", url, json=payload, headers=headers) as answer,
+        http.stream(
+            "POST", f"http://127.0.0.1:{port}/graphql", json=payload, headers={"X-API-Key": key, **headers}
+        ) as answer,
     ):
+        yield answer
+
+
+async def _over_multipart(port: int, key: str, payload: dict[str, object]) -> AsyncGenerator[Edge, None]:
+    accept = 'multipart/mixed;boundary=graphql;subscriptionSpec="1.0", application/json'
+    async with streaming(port, key, payload, Accept=accept) as answer:
+        assert answer.headers["content-type"] == 'multipart/mixed;boundary="graphql";subscriptionSpec="1.0"'
+        async for part in parts(answer):
+            if part.get("errors"):
+                raise Ended(part["errors"][0]["extensions"]["code"])
+            if part == {}:
+                continue
+            if errors := part["payload"].get("errors"):
+                raise Ended(errors[0]["extensions"]["code"])
+            yield part["payload"]["data"]["delegationEvents"]
+
+
+async def parts(answer: httpx2.Response) -> AsyncGenerator[dict[str, Any], None]:
+    """The parts of `multipart/mixed;boundary=graphql`, each as soon as its delimiter has come."""
+    text = "\r\n"  # the delimiter begins with it, and is the first that comes
+    async for piece in answer.aiter_text():
+        *whole, text = (text + piece).split("\r\n--graphql")
+        for part in whole:
+            if part:
+                head, _, body = part.partition("\r\n\r\n")
+                assert head == "\r\ncontent-type: application/json"
+                yield orjson.loads(body)
+    assert text == "--\r\n", "the last delimiter"
+
+
+async def _over_sse(
+    port: int, key: str, payload: dict[str, object], **more: str
+) -> AsyncGenerator[Edge, None]:
+    async with streaming(port, key, payload, Accept="text/event-stream", **more) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         async for line in answer.aiter_lines():
             if line == "event: complete":

@@ -1,17 +1,14 @@
 """What a stream must not do while others write: leave something out, or go on after its key."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
-from app.delivery import feed
-from app.identity.callers import Caller, recheck
-from app.ledger.read import Wanted, head, page
-from app.ledger.wake import Wake
-from app.store.engine import Store, Tx
-from app.store.tables import ApiKey, LedgerEntry
+from app.delivery.feed import News, Tail
+from app.ledger.read import head
 from tests.conftest import FULL
 from tests.server.client import ask, data
 from tests.server.conftest import HEAVY_ON_SQLITE, Here, House, Opening, Proving
@@ -30,7 +27,7 @@ async def test_a_feed_is_gap_free_where_one_that_reads_the_head_apart_is_not(
     here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch, proven: Proving
 ) -> None:
     with monkeypatch.context() as variant:
-        variant.setattr("app.api.subscriptions.follow", with_the_head_read_apart)
+        variant.setattr(Tail, "_read", with_the_head_read_apart)
         async with here() as it:
             loan = await it.lending.loan(service.port)
             needed = 1
@@ -66,20 +63,16 @@ async def gaps(it: House, loan: Loan) -> set[int]:
     return set(range(first, first + BURST)) - seen
 
 
-async def with_the_head_read_apart(
-    store: Store, wake: Wake, caller: Caller, after: int | None, wanted: Wanted
-) -> AsyncGenerator[LedgerEntry, None]:
+READ = Tail._read
+
+
+async def with_the_head_read_apart(tail: Tail) -> News:
     """The variant: how far it has read is asked for in a snapshot of its own."""
-    with wake.watch(caller.tenant_id):
-        reached = after or 0
-        while True:
-            bell = wake.bell(caller.tenant_id)
-            tail = await store.read(feed._tail, caller, reached, wanted)
-            for entry in tail.entries:
-                yield entry
-            await bell.wait()  # whoever commits now is between the two
-            last = await store.read(head, caller.tenant_id)
-            reached = last
+    bell = tail._wake.bell(tail._tenant_id)
+    news = await READ(tail)
+    await bell.wait()  # whoever commits now is between the two
+    last = await tail._store.read(head, tail._tenant_id)
+    return replace(news, reached=last)
 
 
 @HEAVY_ON_SQLITE
@@ -87,10 +80,10 @@ async def test_nothing_follows_a_keys_end_where_a_check_apart_lets_something(
     here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch, proven: Proving
 ) -> None:
     # A second guard, which reads what an entry points to, would keep the first one's failure from being seen.
-    monkeypatch.setattr("app.api.context.recheck", lambda _tx, caller: caller)
+    monkeypatch.setattr("app.api.groups.standing", lambda _tx, judged: judged)
     with monkeypatch.context() as variant:
         checked = asyncio.Event()
-        variant.setattr("app.api.subscriptions.follow", with_the_key_checked_apart(checked))
+        variant.setattr(Tail, "_read", with_the_keys_asked_apart(checked))
         async with here() as it:
             assert not await ends(it, service, 1, checked), "the variant bears it: this test proves nothing"
     async with here() as it:
@@ -110,30 +103,14 @@ async def ends(it: Here, service: Upstream, keys: int, at: asyncio.Event | None 
     return True
 
 
-def with_the_key_checked_apart(checked: asyncio.Event) -> Callable[..., AsyncGenerator[LedgerEntry, None]]:
-    """The variant: whether the key still opens is asked in a snapshot of its own, and the key ends right after."""
+def with_the_keys_asked_apart(checked: asyncio.Event) -> Callable[[Tail], Awaitable[News]]:
+    """The variant: which keys live is asked in a snapshot of its own, and one of them ends right after."""
 
-    async def follow(
-        store: Store, wake: Wake, caller: Caller, after: int | None, wanted: Wanted
-    ) -> AsyncGenerator[LedgerEntry, None]:
-        with wake.watch(caller.tenant_id):
-            reached = after or 0
-            while True:
-                await store.read(recheck, caller)
-                checked.set()
-                while not await store.read(_has_ended, caller):
-                    await wake.bell(caller.tenant_id).wait()
-                for entry in await store.read(_unchecked, caller, reached, wanted):
-                    yield entry
-                    reached = entry.seq
+    async def read(tail: Tail) -> News:
+        before = await READ(tail)
+        checked.set()
+        while before.standing and (await READ(tail)).standing:
+            await tail._wake.bell(tail._tenant_id).wait()
+        return replace(await READ(tail), asked=before.asked, standing=before.standing)
 
-    return follow
-
-
-def _has_ended(tx: Tx, caller: Caller) -> bool:
-    return tx.get_one(ApiKey, caller.key_id).revoked_at is not None
-
-
-def _unchecked(tx: Tx, caller: Caller, after: int, wanted: Wanted) -> list[LedgerEntry]:
-    found = page(tx, caller.tenant_id, wanted, limit=1000, after=after, before=None, backward=False)
-    return found.entries
+    return read

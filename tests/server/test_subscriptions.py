@@ -25,7 +25,7 @@ from tests.upstreams import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-TRANSPORTS = pytest.mark.parametrize("transport", ["ws", "sse"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["ws", "sse", "multipart"])
 
 
 @TRANSPORTS

@@ -1,0 +1,339 @@
+"""What many subscribers share, and what each has for itself: its key, its place, its pace."""
+
+import asyncio
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager, suppress
+
+import orjson
+import pytest
+from sqlalchemy import Engine, event, update
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from app.api.followers import Follower
+from app.ledger.wake import Wake
+from app.rules.permissions import Role
+from app.store.engine import Tx
+from app.store.tables import ApiKey
+from tests.conftest import FULL
+from tests.postgres import Postgres
+from tests.server.client import ask, data
+from tests.server.conftest import Here, House, Opening, lending_in, opened_here
+from tests.server.lending import Loan
+from tests.server.streams import (
+    EVENTS,
+    LAST,
+    REVOKE_KEY,
+    Edge,
+    Ended,
+    Transport,
+    _over_sse,
+    a_key,
+    events,
+    logged,
+    streaming,
+    taken,
+    writing,
+)
+from tests.serving import Installation
+from tests.upstreams import Upstream
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+TRANSPORTS = pytest.mark.parametrize("transport", ["ws", "sse", "multipart"])
+CUTS = 500 if FULL else 15
+
+
+async def act(port: int, loan: Loan) -> str:
+    answer = await ask(port, "GET", loan.at(), [loan.bearer])
+    assert answer.status == 200
+    return str(answer.dispatch_id)
+
+
+@TRANSPORTS
+async def test_what_arrives_over_many_cuts_is_the_ledger(
+    house: House, service: Upstream, transport: Transport
+) -> None:
+    loan = await house.lending.loan(service.port)
+    start = (await logged(house.port, loan.delegator))[-1]["cursor"]
+    edges: list[Edge] = []
+    after = start
+    async with writing(house.port, loan):
+        for _ in range(CUTS):
+            edges += await taken(
+                events(house.port, loan.delegator.key, transport, after=after), random.randint(1, 9)
+            )
+            after = edges[-1]["cursor"]
+    whole = await logged(house.port, loan.delegator, start)
+    left = len(whole) - len(edges)
+    edges += await taken(events(house.port, loan.delegator.key, transport, after=after), left)
+    assert edges == whole
+
+
+@TRANSPORTS
+async def test_what_arrives_over_a_killed_server_is_the_ledger(
+    tmp_path_factory: pytest.TempPathFactory, service: Upstream, transport: Transport
+) -> None:
+    installation = Installation(tmp_path_factory.mktemp("killed"))
+    async with lending_in(installation) as lending:
+        async with installation.serving() as served:
+            loan = await lending.loan(service.port)
+            edges = await logged(served.port, loan.delegator)
+            with suppress(Exception):  # however the connection breaks
+                stream = events(served.port, loan.delegator.key, transport, after=edges[-1]["cursor"])
+                async with aclosing(stream):
+                    for _ in range(5):
+                        await act(served.port, loan)
+                        edges.append(await anext(stream))
+                    await act(served.port, loan)
+                    await served.kill()
+                    async for edge in stream:
+                        edges.append(edge)
+        async with installation.serving() as served:
+            whole = await logged(served.port, loan.delegator)
+            after, left = edges[-1]["cursor"], len(whole) - len(edges)
+            edges += await taken(events(served.port, loan.delegator.key, transport, after=after), left)
+            assert edges == whole
+
+
+async def test_an_event_stream_resumes_after_last_event_id(house: House, service: Upstream) -> None:
+    loan = await house.lending.loan(service.port)
+    ids = [await act(house.port, loan) for _ in range(3)]
+    key = loan.delegator.key
+    place: dict[str, object] = {"query": EVENTS, "variables": {}}
+    [cursor] = [
+        edge["cursor"]
+        for edge in await logged(house.port, loan.delegator)
+        if edge["node"]["dispatchId"] == ids[0]
+    ]
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": cursor}
+    async with streaming(house.port, key, place, **headers) as answer:
+        lines = answer.aiter_lines()
+        event = [await anext(lines) for _ in range(4)]
+    edge = orjson.loads(event[2].removeprefix("data: "))["data"]["delegationEvents"]
+    assert event == ["event: next", f"id: {edge['cursor']}", event[2], ""]
+    assert edge["node"]["dispatchId"] == ids[1]
+    with pytest.raises(Ended, match="BAD_USER_INPUT"):
+        await taken(_over_sse(house.port, key, place, **{"Last-Event-ID": "of another stream"}), 1)
+
+
+@TRANSPORTS
+async def test_a_place_that_the_log_has_not_reached_is_refused(house: House, transport: Transport) -> None:
+    member, other = await house.lending.tenant(), await house.lending.loan()
+    foreign = (await data(house.port, other.delegator.key, LAST))["edges"][0]["cursor"]
+    for cursor in (foreign, "YXVkaXQ6OTk5OTk5", "nonsense", ""):
+        with pytest.raises(Ended, match="BAD_USER_INPUT"):
+            await taken(events(house.port, member.key, transport, after=cursor), 1)
+
+
+# -- shared
+
+
+@contextmanager
+def ledger_reads() -> Iterator[list[str]]:
+    """The statements of this process that read entries."""
+    seen: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM ledger" in statement and "ledger_heads" not in statement:
+            seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite"])
+async def test_a_ledger_is_read_once_for_all_its_subscribers(here: Opening, service: Upstream) -> None:
+    rounds, subscribers = 10, 30
+    async with here() as it:
+        loan = await it.lending.loan(service.port)
+        keys = [loan.delegator.key, *[(await a_key(it.lending, loan.delegator))[0] for _ in range(2)]]
+        streams = [
+            events(it.port, keys[number % 3], ("ws", "sse", "multipart")[number // 3 % 3])
+            for number in range(subscribers)
+        ]
+        first = [asyncio.ensure_future(anext(stream)) for stream in streams]
+        last = ""
+        while not all(each.done() for each in first):
+            last = await act(it.port, loan)
+        for stream, edge in zip(streams, first, strict=True):
+            while (await edge)["node"]["dispatchId"] != last:
+                edge = asyncio.ensure_future(anext(stream))  # noqa: PLW2901  # the next of its edges
+        with ledger_reads() as reads:
+            for _ in range(rounds):
+                id = await act(it.port, loan)
+                came = await asyncio.gather(*map(anext, streams))
+                assert {edge["node"]["dispatchId"] for edge in came} == {id}
+        assert rounds <= len(reads) <= 3 * rounds
+        for stream in streams:
+            await stream.aclose()
+
+
+# -- keys
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(("how", "code"), [("revoked", "UNAUTHENTICATED"), ("downgraded", "FORBIDDEN")])
+async def test_one_key_ends_and_the_others_go_on(
+    house: House, service: Upstream, transport: Transport, how: str, code: str
+) -> None:
+    loan = await house.lending.loan(service.port)
+    key, key_id = await a_key(house.lending, loan.delegator, role=Role.OWNER)
+    start = (await logged(house.port, loan.delegator))[-1]["cursor"]
+    ending, going = (events(house.port, each, transport, after=start) for each in (key, loan.delegator.key))
+    id = await act(house.port, loan)
+    for stream in (ending, going):
+        assert (await anext(stream))["node"]["dispatchId"] == id
+    if how == "revoked":
+        await data(house.port, loan.delegator.key, REVOKE_KEY, id=key_id)
+    else:
+        await house.lending.store.write(_downgrade, key_id)
+    ids = [await act(house.port, loan) for _ in range(3)]
+    with pytest.raises(Ended, match=code):
+        await anext(ending)
+    seen = [await anext(going) for _ in range(3 + (how == "revoked"))]
+    assert [edge["node"]["dispatchId"] for edge in seen][-3:] == ids
+    await going.aclose()
+
+
+def _downgrade(tx: Tx, key_id: str) -> None:
+    tx.execute(update(ApiKey).where(ApiKey.id == key_id).values(role=Role.AUDITOR))
+
+
+@pytest.mark.parametrize(("role", "code"), [(None, 4401), (Role.VIEWER, 4403)])
+async def test_a_socket_whose_key_has_ended_is_closed_as_such(
+    house: House, service: Upstream, role: Role | None, code: int
+) -> None:
+    loan = await house.lending.loan(service.port)
+    key, key_id = await a_key(house.lending, loan.delegator)
+    protocol = Subprotocol("graphql-transport-ws")
+    async with connect(f"ws://127.0.0.1:{house.port}/graphql", subprotocols=[protocol]) as raw:
+        payload = {"query": EVENTS, "variables": {}}
+        await raw.send(orjson.dumps({"type": "connection_init", "payload": {"apiKey": key}}).decode())
+        await raw.send(orjson.dumps({"type": "subscribe", "id": "1", "payload": payload}).decode())
+        assert orjson.loads(await raw.recv())["type"] == "connection_ack"
+        first = asyncio.ensure_future(raw.recv())
+        while not first.done():
+            await act(house.port, loan)
+        if role is None:
+            await data(house.port, loan.delegator.key, REVOKE_KEY, id=key_id)
+        else:
+            await house.lending.store.write(_demote, key_id, role)
+            await act(house.port, loan)
+        await raw.wait_closed()
+        assert raw.close_code == code
+
+
+def _demote(tx: Tx, key_id: str, role: Role) -> None:
+    tx.execute(update(ApiKey).where(ApiKey.id == key_id).values(role=role))
+
+
+# -- pace
+
+#: Some 30 KB an event: what the system buffers for a peer that does not read is full sooner.
+_HASHES = " ".join(f"a{number}: leafHash" for number in range(400))
+LARGE = f"subscription ($after: String) {{ delegationEvents(after: $after) {{ cursor node {{ seq {_HASHES} }} }} }}"
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite"])
+async def test_who_does_not_read_is_cut_where_it_can_go_on_and_delays_nobody(
+    here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Follower, "most_waiting", 200_000)
+    async with here() as it:
+        loan = await it.lending.loan(service.port)
+        start = (await data(it.port, loan.delegator.key, LAST))["edges"][0]
+        payload: dict[str, object] = {"query": LARGE, "variables": {"after": start["cursor"]}}
+        reader, slow = await _slow(it.port, loan.delegator.key, payload)
+        quick = events(it.port, loan.delegator.key, "sse", after=start["cursor"])
+        cut = asyncio.Event()
+        overflow = Follower._overflow
+
+        def overflows(follower: Follower) -> None:
+            overflow(follower)
+            cut.set()
+
+        monkeypatch.setattr(Follower, "_overflow", overflows)
+        seen, ids = [], []
+        while not cut.is_set():
+            ids.append(await act(it.port, loan))
+            seen.append((await anext(quick))["node"]["dispatchId"])
+        assert seen == ids
+        rest = await reader.read()  # to the end, which the server makes
+        slow.close()
+        *whole, last = [orjson.loads(line[6:]) for line in rest.split(b"\n") if line.startswith(b"data: {")]
+        [error] = last["errors"]
+        assert error["extensions"]["code"] == "SLOW_READER"
+        cursor = error["extensions"]["cursor"]
+        assert cursor == whole[-1]["data"]["delegationEvents"]["cursor"]
+        seqs = [each["data"]["delegationEvents"]["node"]["seq"] for each in whole]
+        left = start["node"]["seq"] + len(ids) - seqs[-1]
+        resumed = await taken(events(it.port, loan.delegator.key, "sse", after=cursor), left)
+        seqs += [edge["node"]["seq"] for edge in resumed]
+        assert seqs == [start["node"]["seq"] + 1 + number for number in range(len(ids))]
+        await quick.aclose()
+
+
+async def _slow(
+    port: int, key: str, payload: dict[str, object]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A subscriber over SSE that has asked and does not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
+    body = orjson.dumps(payload)
+    head = (
+        "POST /graphql HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
+        f"Connection: close\r\nX-API-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    assert b"200" in await reader.readline()
+    return reader, writer
+
+
+# -- several nodes
+
+
+@pytest.mark.parametrize("lost", ["every notification", "every poll", "some notifications"])
+async def test_either_way_of_hearing_of_another_node_is_enough(
+    postgres: Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+    service: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
+) -> None:
+    heard = Wake.heard
+    share = {"every notification": 1.0, "every poll": 0.0, "some notifications": 0.5}[lost]
+    monkeypatch.setattr(
+        Wake, "heard", lambda self, what: None if random.random() < share else heard(self, what)
+    )
+    if lost == "every poll":
+        monkeypatch.setattr("app.ledger.wake.POLL", 3600)
+        monkeypatch.setattr("app.delivery.feed._QUIET", 3600)
+    with postgres.database() as dsn:
+        one, two = (Installation(tmp_path_factory.mktemp("node"), dsn) for _ in range(2))
+        async with opened_here(one) as here, opened_here(two) as there:
+            await _heard_there(here, there, service)
+
+
+async def _heard_there(here: Here, there: Here, service: Upstream) -> None:
+    loan = await here.lending.loan(service.port)
+    start = (await logged(there.port, loan.delegator))[-1]["cursor"]
+    stream = events(there.port, loan.delegator.key, "sse", after=start)
+    first = asyncio.ensure_future(anext(stream))
+    edges, ids = [], []
+    while not first.done():
+        ids.append(await act(here.port, loan))
+    edges.append(await first)
+    ids += [await act(here.port, loan) for _ in range(20)]
+    while len(edges) < len(ids):
+        edges.append(await anext(stream))
+    assert [edge["node"]["dispatchId"] for edge in edges] == ids
+    await stream.aclose()
