@@ -88,6 +88,13 @@ def test_the_answer_has_the_media_type_that_the_client_prefers(
         ([f"{JSON};q=0.5", "text/event-stream"], Media.EVENTS),
         ([f"{JSON};q=nonsense"], Media.JSON),
         (["*/*;q=0.1, text/*"], Media.EVENTS),
+        (['multipart/mixed;boundary=graphql;subscriptionSpec="1.0", application/json'], Media.MULTIPART),
+        (["multipart/mixed;subscriptionSpec=1.0;q=0.5, application/json"], Media.JSON),
+        (["application/json, multipart/mixed;subscriptionSpec=1.0"], Media.JSON),
+        (["application/json;q=0.9, multipart/mixed;subscriptionSpec=1.0"], Media.MULTIPART),
+        (["multipart/mixed;deferSpec=20220824, application/json"], Media.JSON),
+        (["multipart/mixed"], None),
+        (["multipart/*"], None),
     ],
 )
 def test_accept_is_read_by_quality_then_by_order(accept: list[str], media: Media | None) -> None:

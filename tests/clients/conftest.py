@@ -1,0 +1,3 @@
+from tests.server.conftest import house as house
+from tests.server.conftest import pytest_asyncio_loop_factories as pytest_asyncio_loop_factories
+from tests.server.conftest import service as service
