@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
 from app.api.batches import Batch, Close, cut
-from app.api.types.audit import AUDIT
+from app.api.types.audit import log_of
 from app.identity.callers import Caller
 from app.rules.errors import Forbidden, SlowReader, Unauthenticated
 from app.rules.permissions import PERMISSIONS
@@ -25,7 +25,7 @@ class Follower:
         #: How far its group had been told when it came.
         self.since = since
         self._after = after
-        self._cursor = AUDIT.cursor(after)
+        self._cursor = log_of(caller.tenant_id).cursor(after)
         self._leave = leave
         self._held: list[Batch] = []
         self._waiting: deque[Batch] = deque()

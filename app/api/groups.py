@@ -11,7 +11,7 @@ from app.api.errors import before_data
 from app.api.followers import Follower
 from app.api.guarded import GuardedSchema
 from app.api.requests import Operation
-from app.api.types.audit import AUDIT
+from app.api.types.audit import log_of
 from app.delivery.feed import News, P, T, Tail
 from app.identity.callers import Caller, standing
 from app.ledger.read import Wanted, wants
@@ -127,7 +127,7 @@ class Group:
         result = await anext(self._results)
         if before_data(result):
             raise RuntimeError(f"what ran for each of them does not run for all: {errors_of(result)}")
-        return Event(encoded(result), entry.seq, AUDIT.cursor(entry.seq))
+        return Event(encoded(result), entry.seq, log_of(entry.tenant_id).cursor(entry.seq))
 
     def _give(self, batch: Batch) -> bool:
         held = False

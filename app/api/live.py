@@ -20,7 +20,7 @@ from app.api.followers import FORBIDDEN, UNAUTHORIZED, Follower
 from app.api.groups import Group, SharedContext
 from app.api.guarded import GuardedSchema
 from app.api.requests import Operation
-from app.api.types.audit import AUDIT
+from app.api.types.audit import log_of
 from app.delivery.feed import Feed, Position, catch_up
 from app.ledger.read import Wanted
 from app.rules.errors import BadInput, Code
@@ -44,6 +44,7 @@ class Own:
         self.seq = 0
         self.cursor: str | None = None
         self._context = context
+        self._log = log_of(context.tenant_id)
         self._join = join
 
     async def entries(
@@ -51,7 +52,7 @@ class Own:
     ) -> AsyncGenerator[LedgerEntry, None]:
         """Entries of its tenant's log after a cursor. `Last-Event-ID` is the later one: it came with a reconnection."""
         resume = self._context.resume
-        start = _start("after", after) if resume is None else _start("Last-Event-ID", resume)
+        start = self._start("after", after) if resume is None else self._start("Last-Event-ID", resume)
 
         def join(reached: int) -> int:
             self.follower = self._join(wanted, reached, variable)
@@ -61,16 +62,15 @@ class Own:
         pages = catch_up(context.store, context.caller, start, wanted, join, Position())
         async with aclosing(pages):
             async for entry in pages:
-                self.seq, self.cursor = entry.seq, AUDIT.cursor(entry.seq)
+                self.seq, self.cursor = entry.seq, self._log.cursor(entry.seq)
                 yield entry
         self.has_joined = True
 
-
-def _start(name: str, cursor: str | None) -> int | None:
-    try:
-        return AUDIT.page(after=cursor).after
-    except BadInput as bad:
-        raise BadInput(f"{name}{bad.message.removeprefix('after')}") from None
+    def _start(self, name: str, cursor: str | None) -> int | None:
+        try:
+            return self._log.page(after=cursor).after
+        except BadInput as bad:
+            raise BadInput(f"{name}{bad.message.removeprefix('after')}") from None
 
 
 class _Asked(NamedTuple):

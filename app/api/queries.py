@@ -14,7 +14,7 @@ from app.api.inputs import AuditFilter, DelegationFilter, ExplainDispatchInput, 
 from app.api.pages import Keyset, an_id
 from app.api.requested import requested
 from app.api.types.agents import Agent
-from app.api.types.audit import AUDIT, AuditEntry, audit_page, event_names
+from app.api.types.audit import AuditEntry, audit_page, event_names, log_of
 from app.api.types.bindings import Binding
 from app.api.types.delegations import DELEGATIONS, Delegation
 from app.api.types.dispatches import DISPATCHES, Dispatch
@@ -240,7 +240,8 @@ class Query:
     ) -> Connection[AuditEntry]:
         """Your tenant's log, ascending by `seq`. Needs the permission `audit:read`."""
         info.context.caller.require(Permission.AUDIT)
-        page = AUDIT.page(first=first, after=after, last=last, before=before)
+        log = log_of(info.context.tenant_id)
+        page = log.page(first=first, after=after, last=last, before=before)
         found = await info.context.read(
             ledger.page,
             info.context.tenant_id,
@@ -250,7 +251,7 @@ class Query:
             before=page.before,
             backward=page.backward,
         )
-        return audit_page(found, page)
+        return audit_page(log, found, page)
 
 
 def _wanted(direction: Direction, filter: DelegationFilter | None) -> lists.Filter:

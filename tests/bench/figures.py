@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.api.types.audit import AUDIT
+from app.api.types.audit import log_of
+from app.rules.ids import TenantId
 from tests import postgres
 from tests.bench import load
 from tests.bench.governed import BODY
@@ -57,6 +58,7 @@ class Server:
     token: str = ""
     governed_token: str = ""
     key: str = ""
+    tenant: str = ""
 
 
 def free_port() -> int:
@@ -205,7 +207,7 @@ async def pages() -> list[Figure]:
         places = {
             "10 rows": (short, None),
             "1,000,000 rows": (long, None),
-            f"1,000,000 rows, after {DEPTH:,}": (long, AUDIT.cursor(DEPTH)),
+            f"1,000,000 rows, after {DEPTH:,}": (long, log_of(TenantId(long.tenant)).cursor(DEPTH)),
         }
         took: dict[str, list[float]] = {name: [] for name in places}
         for counts in (False, *[True] * ROUNDS):

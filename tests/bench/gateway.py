@@ -59,7 +59,7 @@ def settings_for(folder: Path, database: str | None) -> Settings:
 
 def _known(lending: Lending, port: int) -> dict[str, object]:
     tokens = {"token": lending.plain.token, "governed_token": lending.governed.token}
-    return {"port": port, "key": lending.acme.key, **tokens}
+    return {"port": port, "key": lending.acme.key, "tenant": lending.acme.id, **tokens}
 
 
 async def main(folder: Path, upstream_port: int, entries: int, database: str | None) -> None:

@@ -13,7 +13,9 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from app.api.followers import Follower
+from app.api.types.audit import log_of
 from app.ledger.wake import Wake
+from app.rules.ids import TenantId
 from app.rules.permissions import Role
 from app.store.engine import Tx
 from app.store.tables import ApiKey
@@ -120,10 +122,14 @@ async def test_an_event_stream_resumes_after_last_event_id(house: House, service
 
 
 @TRANSPORTS
-async def test_a_place_that_the_log_has_not_reached_is_refused(house: House, transport: Transport) -> None:
-    member, other = await house.lending.tenant(), await house.lending.loan()
-    foreign = (await data(house.port, other.delegator.key, LAST))["edges"][0]["cursor"]
-    for cursor in (foreign, "YXVkaXQ6OTk5OTk5", "nonsense", ""):
+async def test_a_place_that_is_none_in_the_log_is_refused(house: House, transport: Transport) -> None:
+    member, other = [await house.lending.tenant() for _ in range(2)]
+    for each in (member, other):
+        await a_key(house.lending, each)  # which is an entry
+    [foreign, own] = [(await data(house.port, each.key, LAST))["edges"][0] for each in (other, member)]
+    assert foreign["node"] == own["node"], "as far as it goes it would be one here too"
+    beyond = log_of(TenantId(member.id)).cursor(own["node"]["seq"] + 1)
+    for cursor in (foreign["cursor"], beyond, "nonsense", ""):
         with pytest.raises(Ended, match="BAD_USER_INPUT"):
             await taken(events(house.port, member.key, transport, after=cursor), 1)
 

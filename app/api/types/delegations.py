@@ -9,7 +9,7 @@ from app.api.described import argument, column, field, object_type
 from app.api.pages import Keyset, an_id
 from app.api.scalars import JSON, Scope
 from app.api.types.agents import Agent, load_face
-from app.api.types.audit import AUDIT, AuditEntry, audit_page, event_names
+from app.api.types.audit import AuditEntry, audit_page, event_names, log_of
 from app.api.types.bindings import BINDINGS, Binding
 from app.api.types.enums import AcceptanceMode, Environment, Party, Status, WindowKind
 from app.api.types.governed import Advice, UsageWindow
@@ -183,12 +183,13 @@ class Delegation(Node):
     ) -> Connection[AuditEntry]:
         """What the viewer's tenant's log says of it, ascending. Needs the permission `audit:read`."""
         info.context.caller.require(Permission.AUDIT)
-        page = AUDIT.page(first=first, after=after, last=last, before=before)
+        log = log_of(info.context.tenant_id)
+        page = log.page(first=first, after=after, last=last, before=before)
         wanted = event_names("events", events)
         if self.preview:
-            return audit_page(_NOTHING, page)
+            return audit_page(log, _NOTHING, page)
         span = Span(page.limit, page.after, page.before, page.backward)
-        return audit_page(await info.context.load(pages, self.row.id, wanted, span), page)
+        return audit_page(log, await info.context.load(pages, self.row.id, wanted, span), page)
 
     async def _bindings(self, info: Info) -> int:
         return 0 if self.preview else await info.context.load(bindings_counted, self.row.id)
