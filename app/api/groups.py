@@ -71,8 +71,8 @@ class Group:
         self._reached = tail.reached
         self._followers: set[Follower] = set()
         self._turn = asyncio.Lock()
-        #: Told when nobody is left.
-        self.on_empty: Callable[[], object] = lambda: None
+        #: Told when nobody may join any more.
+        self.on_over: Callable[[], object] = lambda: None
         tail.add(self)
 
     @property
@@ -89,7 +89,7 @@ class Group:
     def _leave(self, follower: Follower) -> None:
         self._followers.discard(follower)
         if not self._followers:
-            self.on_empty()
+            self.on_over()
             self._tail.remove(self)
             ending = asyncio.ensure_future(self._end())
             _ENDING.add(ending)
@@ -100,7 +100,8 @@ class Group:
             await self._results.aclose()
 
     def close(self) -> None:
-        """The process is about to stop."""
+        """Ends all of it."""
+        self.on_over()
         for follower in self._followers:
             follower.end()
 
@@ -120,6 +121,7 @@ class Group:
             return Batch([await self._answer(entry) for entry in entries])
         except Exception:
             log.exception("feed.group_failed")
+            self.on_over()
             return cut(Unavailable("this stream cannot go on: subscribe again after your last cursor"))
 
     async def _answer(self, entry: LedgerEntry) -> Event:
@@ -133,9 +135,11 @@ class Group:
         held = False
         for follower in [*self._followers]:
             key = follower.caller.key_id
-            if key not in self._context.judged:
+            if batch.errors:
+                follower.end(batch)
+            elif key not in self._context.judged:
                 follower.hold(batch)
                 held = True
             elif follower.judge(self._context.judged[key]):
-                follower.end(batch) if batch.errors else follower.give(batch)
+                follower.give(batch)
         return held

@@ -23,7 +23,7 @@ from app.api.requests import Operation
 from app.api.types.audit import log_of
 from app.delivery.feed import Feed, Position, catch_up
 from app.ledger.read import Wanted
-from app.rules.errors import BadInput, Code
+from app.rules.errors import BadInput, Code, RateLimited
 from app.rules.ids import TenantId
 from app.rules.permissions import Role
 from app.store.tables import LedgerEntry
@@ -86,6 +86,8 @@ class _Asked(NamedTuple):
 class Live:
     """The subscriptions of a process."""
 
+    most_groups = 100  # of one tenant
+
     def __init__(self, gateway: Gateway, schema: GuardedSchema) -> None:
         self._gateway = gateway
         self._schema = schema
@@ -118,11 +120,24 @@ class Live:
         asked = _Asked(caller.tenant_id, caller.role, operation.query, operation.name, variables)
         group = self._groups.get(asked)
         if group is None:
+            self._check_room(caller.tenant_id)
             tail = self._feed.tail(context.store, caller.tenant_id, reached)
             shared = SharedContext(self._gateway, caller)
             group = self._groups[asked] = Group(self._schema, operation, shared, wanted, tail)
-            group.on_empty = lambda: self._groups.pop(asked, None)
+            group.on_over = lambda: self._forget(asked, group)
         return group.follow(caller, reached)
+
+    def _check_room(self, tenant_id: TenantId) -> None:
+        # Each runs for every event, where one more follower of the same costs a write.
+        if sum(asked.tenant_id == tenant_id for asked in self._groups) >= self.most_groups:
+            raise RateLimited(
+                f"your tenant follows its log by {self.most_groups} different operations, the most it may: "
+                "give cursors as variables, and let subscribers ask for the same"
+            )
+
+    def _forget(self, asked: _Asked, group: Group) -> None:
+        if self._groups.get(asked) is group:
+            del self._groups[asked]
 
 
 def _without(operation: Operation, variable: str | None) -> str:
@@ -132,7 +147,10 @@ def _without(operation: Operation, variable: str | None) -> str:
         variable is not None and len(re.findall(rf"\${variable}\b", operation.query)) == 2
     ):  # its type, its use
         rest = {name: value for name, value in rest.items() if name != variable}
-    return json.dumps(rest, sort_keys=True)
+    try:
+        return json.dumps(rest, sort_keys=True)
+    except RecursionError:
+        raise BadInput("variables: they nest too deeply") from None
 
 
 def _close(result: ExecutionResult) -> Close | None:

@@ -131,7 +131,7 @@ class Audience(Protocol):
         ...
 
     def close(self) -> None:
-        """The process is about to stop."""
+        """Ends it: the process is about to stop, or it could not be told."""
         ...
 
 
@@ -187,13 +187,21 @@ class Tail:
         began, spent = loop.time(), thread_time()
         self.reached = news.reached
         self._wake.was_read(self._tenant_id, news.reached)
-        again = await asyncio.gather(*(audience.hear(news) for audience in [*self._audiences]))
+        again = await asyncio.gather(*(self._tell_one(audience, news) for audience in [*self._audiences]))
         await asyncio.sleep(0)  # whom that woke goes first
         if len(news.entries) == _MOST or any(again):
             return
         spacing = max(_SPACING, _SHARE * (thread_time() - spent)) if news.entries else 0
         await _quiet(bell, news)
         await asyncio.sleep(began + spacing - loop.time())
+
+    async def _tell_one(self, audience: Audience, news: News) -> bool:
+        try:
+            return await audience.hear(news)
+        except Exception:
+            log.exception("feed.tell_failed")
+            audience.close()  # going on it would have missed this
+            return False
 
 
 def _news(tx: Tx, tenant_id: TenantId, after: int, keys: frozenset[ApiKeyId]) -> News:

@@ -5,6 +5,7 @@ import random
 import socket
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
+from typing import Any
 
 import orjson
 import pytest
@@ -13,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
 from app.api.followers import Follower
+from app.api.live import Live
 from app.api.types.audit import log_of
 from app.ledger.wake import Wake
 from app.rules.ids import TenantId
@@ -180,6 +182,35 @@ async def test_a_ledger_is_read_once_for_all_its_subscribers(here: Opening, serv
             await stream.aclose()
 
 
+@pytest.mark.parametrize("store_kind", ["sqlite"])
+async def test_a_tenant_follows_by_so_many_operations_at_most(
+    here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Live, "most_groups", 2)
+    async with here() as it:
+        loan = await it.lending.loan(service.port)
+        key = loan.delegator.key
+        start = (await logged(it.port, loan.delegator))[-1]["cursor"]
+        one, other, third = (
+            [events(it.port, key, "sse", after=start, events=[each]) for _ in range(2)]
+            for each in ("delegation.*", "*.action", "delegation.action")
+        )
+        for _ in range(2):  # the second has come when both have joined the others
+            id = await act(it.port, loan)
+            for stream in (one[0], other[0]):
+                assert (await anext(stream))["node"]["dispatchId"] == id
+        with pytest.raises(Ended, match="RATE_LIMITED"):
+            while True:
+                await anext(third[0])
+        for _ in range(2):
+            await anext(one[1])
+        await other[0].aclose()
+        await one[0].aclose()
+        id = await act(it.port, loan)
+        assert (await anext(one[1]))["node"]["dispatchId"] == id, "it may be one more of the same"
+        await one[1].aclose()
+
+
 # -- keys
 
 
@@ -247,15 +278,17 @@ LARGE = f"subscription ($after: String) {{ delegationEvents(after: $after) {{ cu
 
 
 @pytest.mark.parametrize("store_kind", ["sqlite"])
+@pytest.mark.parametrize("transport", ["ws", "sse"])
 async def test_who_does_not_read_is_cut_where_it_can_go_on_and_delays_nobody(
-    here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch
+    here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch, transport: Transport
 ) -> None:
     monkeypatch.setattr(Follower, "most_waiting", 200_000)
     async with here() as it:
         loan = await it.lending.loan(service.port)
         start = (await data(it.port, loan.delegator.key, LAST))["edges"][0]
         payload: dict[str, object] = {"query": LARGE, "variables": {"after": start["cursor"]}}
-        reader, slow = await _slow(it.port, loan.delegator.key, payload)
+        asking = _slow_ws if transport == "ws" else _slow_sse
+        reader, slow = await asking(it.port, loan.delegator.key, payload)
         quick = events(it.port, loan.delegator.key, "sse", after=start["cursor"])
         cut = asyncio.Event()
         overflow = Follower._overflow
@@ -270,14 +303,12 @@ async def test_who_does_not_read_is_cut_where_it_can_go_on_and_delays_nobody(
             ids.append(await act(it.port, loan))
             seen.append((await anext(quick))["node"]["dispatchId"])
         assert seen == ids
-        rest = await reader.read()  # to the end, which the server makes
+        whole, error = await (_rest_of_ws if transport == "ws" else _rest_of_sse)(reader)
         slow.close()
-        *whole, last = [orjson.loads(line[6:]) for line in rest.split(b"\n") if line.startswith(b"data: {")]
-        [error] = last["errors"]
         assert error["extensions"]["code"] == "SLOW_READER"
         cursor = error["extensions"]["cursor"]
-        assert cursor == whole[-1]["data"]["delegationEvents"]["cursor"]
-        seqs = [each["data"]["delegationEvents"]["node"]["seq"] for each in whole]
+        assert cursor == whole[-1]["cursor"]
+        seqs = [each["node"]["seq"] for each in whole]
         left = start["node"]["seq"] + len(ids) - seqs[-1]
         resumed = await taken(events(it.port, loan.delegator.key, "sse", after=cursor), left)
         seqs += [edge["node"]["seq"] for edge in resumed]
@@ -285,23 +316,75 @@ async def test_who_does_not_read_is_cut_where_it_can_go_on_and_delays_nobody(
         await quick.aclose()
 
 
-async def _slow(
-    port: int, key: str, payload: dict[str, object]
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A subscriber over SSE that has asked and does not read."""
+Slow = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _unhurried(port: int) -> Slow:
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
+    return await asyncio.open_connection(sock=connection, limit=1024)
+
+
+async def _slow_sse(port: int, key: str, payload: dict[str, object]) -> Slow:
+    """A subscriber that has asked and does not read."""
+    reader, writer = await _unhurried(port)
     body = orjson.dumps(payload)
     head = (
-        "POST /graphql HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
-        f"Connection: close\r\nX-API-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        "POST /graphql HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n"
+        "Content-Type: application/json\r\nConnection: close\r\n"
+        f"X-API-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)
     assert b"200" in await reader.readline()
     return reader, writer
+
+
+async def _rest_of_sse(reader: asyncio.StreamReader) -> tuple[list[Edge], dict[str, Any]]:
+    """The edges and the error at the end, which the server makes."""
+    rest = await reader.read()
+    *whole, last = [orjson.loads(line[6:]) for line in rest.split(b"\n") if line.startswith(b"data: {")]
+    return [each["data"]["delegationEvents"] for each in whole], last["errors"][0]
+
+
+async def _slow_ws(port: int, key: str, payload: dict[str, object]) -> Slow:
+    reader, writer = await _unhurried(port)
+    writer.write(
+        b"GET /graphql HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+    )
+    while await reader.readline() != b"\r\n":
+        pass
+    for message in (
+        {"type": "connection_init", "payload": {"apiKey": key}},
+        {"type": "subscribe", "id": "1", "payload": payload},
+    ):
+        text = orjson.dumps(message)
+        writer.write(b"\x81\xfe" + len(text).to_bytes(2) + bytes(4) + text)
+    assert await _frame(reader) == {"type": "connection_ack"}
+    return reader, writer
+
+
+async def _rest_of_ws(reader: asyncio.StreamReader) -> tuple[list[Edge], dict[str, Any]]:
+    whole = []
+    while (message := await _frame(reader))["type"] == "next":
+        whole.append(message["payload"]["data"]["delegationEvents"])
+    assert message["type"] == "error"
+    return whole, message["payload"][0]
+
+
+async def _frame(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The next text message; pings are passed over."""
+    while True:
+        kind, size = await reader.readexactly(2)
+        if size >= 126:
+            size = int.from_bytes(await reader.readexactly(2 if size == 126 else 8))
+        text = await reader.readexactly(size)
+        if kind == 0x81:
+            message: dict[str, Any] = orjson.loads(text)
+            return message
 
 
 # -- several nodes
