@@ -8,8 +8,10 @@ from dataclasses import asdict
 
 import uvloop
 
+from tests.bench.fanout import fanout
 from tests.bench.figures import Figure, governed, memory, pages, single, throughput
 from tests.bench.overview import overview
+from tests.bench.webhooks import webhooks
 
 MEASURES: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "throughput": throughput,
@@ -17,6 +19,8 @@ MEASURES: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "single": single,
     "pages": pages,
     "overview": overview,
+    "fanout": fanout,
+    "webhooks": webhooks,
     "memory": memory,
 }
 
