@@ -49,11 +49,14 @@ class BoundedWebSocketProtocol(CutsStalled, WebSocketsSansIOProtocol):
         super().data_received(head)
         # The HTTP protocol hands the whole head over. Where that made no request, uvicorn neither sends the
         # refusal that websockets has ready nor closes, and waits for nothing.
-        if self.handshake_initiated:
-            self.scope["extensions"][TEXTS] = {}
-        else:
+        if not self.handshake_initiated:
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
+
+    @override
+    async def run_asgi(self) -> None:
+        self.scope["extensions"][TEXTS] = {}
+        await super().run_asgi()
 
     # In pieces
 

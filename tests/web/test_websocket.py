@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
+from websockets.asyncio.client import connect
 
+from app.edge.frames import TEXTS
 from app.web.websocket import BoundedWebSocketProtocol
 from tests.web.serving import PATIENCE, serving
 
@@ -244,3 +246,25 @@ async def test_a_peer_that_leaves_our_last_bytes_unread_is_cut_off() -> None:
         await flood(peer, frame(TEXT, b"go"))
         ours = await Narrow.opened.get()
         await asyncio.wait_for(ours.lost.wait(), PATIENCE)
+
+
+SIZES = (0, 125, 126, 65_535, 65_536, 200_000)
+
+
+async def says_much(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends a message of each size, all at once."""
+    assert TEXTS in scope["extensions"]
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "texts": [b"x" * size for size in SIZES]})
+    await send({"type": "websocket.send", "text": "the usual way"})
+    await send({"type": "websocket.close"})
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+async def test_many_messages_leave_in_one_write_as_one_frame_each(compressed: bool) -> None:
+    async with (
+        serving(says_much) as port,
+        connect(f"ws://127.0.0.1:{port}", compression="deflate" if compressed else None) as socket,
+    ):
+        assert [len(message) async for message in socket] == [*SIZES, len("the usual way")]
