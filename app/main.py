@@ -79,7 +79,7 @@ async def running(settings: Settings, public_url: str) -> AsyncIterator[Process]
         store = make_store(settings, boot_id, serves=True)
         try:
             await prepare(store, keys)
-            await store.read(check_plans, plans)
+            await store.read(check_plans, plans, settings.plans)
             async with _serving(settings, keys, store, boot_id, public_url, plans) as process:
                 yield process
         finally:

@@ -82,9 +82,9 @@ def acknowledge(tx: Tx, caller: Caller, id: DelegationId, expected_hash: str) ->
     if isinstance(delegation, Refusal):
         return delegation
     current = tx.get_one(TermsVersion, (delegation.id, delegation.terms_version))
-    if current.hash == expected_hash:
-        return delegation
     proposed = proposal(tx, delegation)
+    if proposed is None and current.hash == expected_hash:
+        return delegation
     if proposed is None or proposed.hash != expected_hash:
         message = (
             "termsHash is not the hash of proposed terms: read proposedTerms again before you acknowledge"

@@ -55,9 +55,9 @@ def _move(tx: Tx, caller: Caller, id: DelegationId, move: Move) -> Delegation | 
     status = status_at(delegation, tx.now())
     after = step(status, move, side)
     if after is None:
-        return Refusal(
-            Code.WRONG_STATE, f"delegationId: the delegation is {status}: nobody {does} that is", path
-        )
+        can, only = ("suspended", "ACTIVE") if move is Move.SUSPEND else ("resumed", "SUSPENDED")
+        message = f"delegationId: the delegation is {status}: only one that is {only} can be {can}"
+        return Refusal(Code.WRONG_STATE, message, path)
     delegation.status = after
     return delegation
 

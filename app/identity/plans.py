@@ -57,10 +57,15 @@ def _limit(name: object, plan: object) -> int:
     return limit
 
 
-def check_plans(tx: Tx, plans: Plans) -> None:
+def check_plans(tx: Tx, plans: Plans, path: Path | None) -> None:
     """Raises SettingsError where a tenant's plan is missing: nobody knows then what it may have."""
     missing = tx.scalars(select(Tenant).where(Tenant.plan.not_in(plans)).limit(1)).one_or_none()
-    if missing:
+    if missing is None:
+        return
+    lacks = f"{missing.slug} has the plan {missing.plan}, which is missing"
+    if path is None:
+        shipped = ", ".join(plans)
         raise SettingsError(
-            f"CROSSGRANT_PLANS: {missing.slug} has the plan {missing.plan}, which is missing: add it"
+            f"CROSSGRANT_PLANS is not set, and {lacks} among ours ({shipped}): name your file"
         )
+    raise SettingsError(f"CROSSGRANT_PLANS: {path}: {lacks}: every plan that a tenant has must be in it")

@@ -97,7 +97,7 @@ REFUSALS: dict[Code, tuple[int, str]] = {
     Code.GUARDRAIL_DENIED: (403, "The upstream's guardrail denied the request. Nothing was sent."),
     Code.GUARDRAIL_UNAVAILABLE: (
         503,
-        "The upstream's guardrail did not answer within 500 ms. Nothing was sent. Try again.",
+        "The upstream's guardrail gave no answer that counts within 500 ms. Nothing was sent. Try again.",
     ),
     Code.REQUEST_TIMEOUT: (408, "The request's body did not arrive in time."),
     Code.ENCODING_NOT_SUPPORTED: (415, "Send the body without Content-Encoding."),
@@ -151,7 +151,7 @@ def told(denied: Denied) -> tuple[int, str]:
     if denied.address:
         return status, f"{detail} The gateway sees {denied.address}."
     if denied.detail:
-        return status, f"{detail} {denied.detail}"
+        return status, denied.detail
     if denied.code in _ENDS and denied.outcome in (Outcome.WITHHELD, Outcome.INDETERMINATE):
         return 403, f"{detail} The action was under way and may have been performed; its answer is withheld."
     return status, detail

@@ -154,6 +154,8 @@ def _checks(case: Case, found: Sequence[Finding | Route | Unjudged]) -> Iterator
         detail = finding.detail
         if finding.name == "binding" and not case.bound:
             detail = "No such agent is bound to the delegation."
+        if finding.name == "ipAllowlist" and finding.code and case.question.address is None:
+            detail = "No sourceIp is given."
         yield Check(finding.name, finding.code is None, finding.code, detail)
     if said[-1].name == "action":
         for name in CHECKS[CHECKS.index("action") + 1 :]:

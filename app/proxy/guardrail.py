@@ -16,6 +16,9 @@ from app.egress.outcomes import Answer, Outbound
 from app.proxy.attempts import Content, Go
 from app.rules.content.bodies import GUARDED_BYTES
 from app.rules.errors import Code
+from app.telemetry import get_logger
+
+log = get_logger()
 
 SECONDS = 0.5
 _LARGEST = 16 * 1024  # bytes of its answer
@@ -30,9 +33,15 @@ async def ask_guardrail(egress: Egress, url: str, go: Go, content: Content, asse
     ]
     asked = Outbound("POST", url, headers, orjson.dumps(_question(go, content)))
     answer = await egress.send(asked, total=SECONDS, idle=SECONDS, limit=_LARGEST)
-    if not isinstance(answer, Answer) or answer.status != 200:
-        return Code.GUARDRAIL_UNAVAILABLE
-    return _read(answer.body)
+    code = (
+        _read(answer.body)
+        if isinstance(answer, Answer) and answer.status == 200
+        else Code.GUARDRAIL_UNAVAILABLE
+    )
+    if code is Code.GUARDRAIL_UNAVAILABLE:
+        reason = f"status {answer.status}, no decision" if isinstance(answer, Answer) else answer.reason
+        log.warning("guardrail.unavailable", dispatch_id=go.attempt.id, reason=reason)
+    return code
 
 
 def _question(go: Go, content: Content) -> dict[str, Any]:

@@ -229,6 +229,12 @@ def _caps(terms: Terms, route: Route, used: Mapping[WindowKind, int]) -> Iterato
     for kind, cap in terms.caps:
         exceeded = used[kind] + counts(kind, route.cost_units) > cap
         if exceeded:
-            yield Finding(CAP_NAMES[kind], CAP_CODES[kind], f"{used[kind]} of {cap} are used")
+            yield Finding(
+                CAP_NAMES[kind], CAP_CODES[kind], _counted(used[kind], cap, counts(kind, route.cost_units))
+            )
         else:
             yield Finding(CAP_NAMES[kind], None)
+
+
+def _counted(used: int, cap: int, more: int) -> str:
+    return f"{used} of {cap} are used" + (f", and this action takes {more}." if more > 1 else ".")

@@ -348,7 +348,7 @@ def test_a_window_admits_as_many_as_its_cap(
 ) -> None:
     seen = evidence(terms=capped)
     answer = judged(seen, used={**NOTHING_USED, kind: used})
-    refused = Refused(Code(f"CAP_{kind}"), "a:read", f"{used} of 3 are used")
+    refused = Refused(Code(f"CAP_{kind}"), "a:read", f"{used} of 3 are used.")
     assert answer == (Admitted(route()) if allowed else refused)
 
 
@@ -371,7 +371,8 @@ def test_a_window_admits_as_many_as_its_cap(
 def test_a_cost_cap_admits_what_is_left_of_it(action: Route, used: int, allowed: bool) -> None:
     seen = evidence(terms=terms(max_cost_units_per_month=10))
     answer = judged(seen, path=action.template, used={**NOTHING_USED, WindowKind.COST_MONTH: used})
-    refused = Refused(Code.CAP_COST, "a:read", f"{used} of 10 are used")
+    takes = f", and this action takes {action.cost_units}." if action.cost_units > 1 else "."
+    refused = Refused(Code.CAP_COST, "a:read", f"{used} of 10 are used{takes}")
     assert answer == (Admitted(action) if allowed else refused)
 
 
@@ -515,7 +516,7 @@ def test_a_cap_speaks_only_after_the_content_was_judged() -> None:
     used = {**NOTHING_USED, WindowKind.HOUR: 1}
     assert isinstance(judged(seen, used=used), Unjudged)
     refused = judged(seen, used=used, content=judgement(seen.terms))
-    assert refused == Refused(Code.CAP_HOUR, "a:read", "1 of 1 are used")
+    assert refused == Refused(Code.CAP_HOUR, "a:read", "1 of 1 are used.")
 
 
 def test_a_replay_is_judged_by_its_content_too() -> None:

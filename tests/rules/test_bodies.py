@@ -1,7 +1,7 @@
 """Bodies: what two readers might read in two ways is not read at all."""
 
 import json
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -287,17 +287,17 @@ def test_reading_never_raises_and_is_the_same_each_time(raw: bytes, content_type
 def test_no_body_takes_long_to_read(piece: bytes, content_type: str | None) -> None:
     most = GUARDED_BYTES if content_type == JSON else GUARDED_TEXT_BYTES
     raw = piece * (most // len(piece))
-    started = perf_counter()
+    started = process_time()
     for whole in (raw, b"[" + raw[:-2], b'"' + raw[:-2] + b'"'):
         read(whole, content_type)
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1
 
 
 @pytest.mark.parametrize("semicolons", [b"; " * 120, b";a=b" * 60, b" ;" * 120, b'; a="' * 40])
 def test_no_content_type_takes_long_to_read(semicolons: bytes) -> None:
-    started = perf_counter()
+    started = process_time()
     read(b"{}", f"application/json{semicolons.decode()}")
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5
 
 
 def test_reading_is_expected_to_take_longer_the_larger_a_body_may_be() -> None:

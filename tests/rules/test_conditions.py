@@ -1,7 +1,7 @@
 """Conditions: CEL that must be true of a request; what takes long cannot be said, what fails denies."""
 
 from datetime import UTC, datetime, timedelta
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import cel
@@ -323,9 +323,9 @@ def test_a_query_without_anything_is_empty() -> None:
     ],
 )
 def test_a_condition_that_could_not_be_judged_is_refused(condition: str, why: str) -> None:
-    started = perf_counter()
+    started = process_time()
     refusal = refuse(condition)
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5
     assert refusal is not None
     assert (refusal.code, refusal.path) == (Code.CONDITION_INVALID, ("constraints", "condition"))
     assert refusal.message.startswith("constraints.condition ")
@@ -380,9 +380,9 @@ def test_only_what_is_named_is_converted() -> None:
 )
 def test_a_condition_that_looks_at_too_much_denies_unjudged(condition: str, value: Any) -> None:
     assert refuse(condition) is None
-    started = perf_counter()
+    started = process_time()
     denial = judge(condition, request(value))
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5
     assert denial is not None
     assert denial.code is Code.REQUEST_TOO_LARGE
 
@@ -428,9 +428,9 @@ def test_no_condition_takes_long(condition: str, value: Any) -> None:
     assert refuse(condition) is None
     seen = request(value, path="/" + "a" * 4_000)
     compiled(condition)
-    started = perf_counter()
+    started = process_time()
     denial = judge(condition, seen)
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5
     assert denial is None or denial.code is Code.CONDITION_NOT_MET
     assert longest(condition, seen.body.size.nodes, 16_000) < 25_000
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from ipaddress import ip_address
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import orjson
@@ -333,10 +333,10 @@ def test_typical_guards_are_light_once_they_have_judged() -> None:
     assert is_heavy(guards, TYPICAL_SCHEMA, request)
     assert judged(guards, TYPICAL_SCHEMA, request) is None
     assert not is_heavy(guards, TYPICAL_SCHEMA, request)
-    started = perf_counter()
+    started = process_time()
     for _ in range(200):
         judge(guards, TYPICAL_SCHEMA, request, scope="a:b", delegation_id="dlg_1", now=NOW)
-    assert (perf_counter() - started) / 200 < 0.001  # some 30 µs, on a machine that does nothing else
+    assert (process_time() - started) / 200 < 0.001  # some 30 µs, on a machine that does nothing else
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_guards_in_league_with_the_body_take_no_second(piece: bytes, content_typ
     judged(guards, schema, seen(b"[]"))
     for count in (100, 1_000, 4_000):
         body = b"[" + b",".join([piece] * count) + b"]"
-        started = perf_counter()
+        started = process_time()
         found = said(guards, schema, seen(body[:GUARDED_TEXT_BYTES], content_type))
-        assert perf_counter() - started < 1
+        assert process_time() - started < 1
         assert found

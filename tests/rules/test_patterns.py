@@ -2,7 +2,7 @@
 
 import json
 import random
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -252,9 +252,9 @@ def test_no_pattern_takes_long_or_forgets_to_match(pattern: str) -> None:
     assert refuse([pattern]) is None
     size = compiled((pattern,)).size
     fits = min(len(RANDOM), MOST_WORK // size // 2 - 1_000)
-    started = perf_counter()
+    started = process_time()
     assert judge((pattern,), body(RANDOM[:fits], None)) is None
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1
     # where the automaton has run out of memory, it still matches
     if pattern != "(x+x+)+y":
         assert (
@@ -265,9 +265,9 @@ def test_no_pattern_takes_long_or_forgets_to_match(pattern: str) -> None:
 
 def test_a_body_too_large_for_the_patterns_is_denied_unjudged() -> None:
     patterns = ("a[ab]{990}c",)
-    started = perf_counter()
+    started = process_time()
     denial = judge(patterns, body(RANDOM, None))
-    assert perf_counter() - started < 0.1
+    assert process_time() - started < 0.1
     assert denial is not None
     assert denial.code is Code.REQUEST_TOO_LARGE
     assert str(MOST_WORK // compiled(patterns).size) in denial.detail

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import orjson
@@ -251,9 +251,9 @@ LISTS = [
     ],
 )
 def test_a_schema_that_multiplies_is_refused(schema: Any) -> None:
-    started = perf_counter()
+    started = process_time()
     refusal = refuse(schema)
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1
     assert refusal is not None
     assert "too long" in refusal.message
 
@@ -300,7 +300,7 @@ def test_no_body_takes_long_to_judge(schema: Any, value: Any) -> None:
     assert refuse(schema) is None
     text = json.dumps(schema)
     compiled(text)
-    started = perf_counter()
+    started = process_time()
     judge(text, body(value))
     while (
         isinstance(value, list | dict | str)
@@ -313,15 +313,15 @@ def test_no_body_takes_long_to_judge(schema: Any, value: Any) -> None:
             else value[: len(value) // 2]
         )
     denial = judge(text, body(value))
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1
     assert denial is None or denial.code is Code.SCHEMA_MISMATCH
 
 
 def test_a_body_too_large_for_the_schema_is_denied_unjudged() -> None:
     schema = {"items": {"allOf": [{"minimum": -each} for each in range(600)]}}
-    started = perf_counter()
+    started = process_time()
     denial = judged(schema, NUMBERS)
-    assert perf_counter() - started < 0.5
+    assert process_time() - started < 0.5
     assert denial is not None
     assert denial.code is Code.REQUEST_TOO_LARGE
     few, many = (

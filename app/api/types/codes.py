@@ -56,7 +56,7 @@ ErrorCode = enumeration(
         Code.SCHEMA_MISMATCH: "The request's body is not what the action's JSON Schema asks for.",
         Code.CONDITION_NOT_MET: "The condition of the terms is not true of the request.",
         Code.GUARDRAIL_DENIED: "The upstream's guardrail denied the request; nothing was sent.",
-        Code.GUARDRAIL_UNAVAILABLE: "The upstream's guardrail did not answer in time; nothing was sent.",
+        Code.GUARDRAIL_UNAVAILABLE: "The upstream's guardrail gave no answer that counts in time; nothing was sent.",
         Code.REQUEST_TIMEOUT: "The request's body did not arrive in time.",
         Code.ENCODING_NOT_SUPPORTED: "The request's body is encoded.",
         Code.CAP_HOUR: "The actions of this hour are used up.",
