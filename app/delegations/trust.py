@@ -3,12 +3,14 @@
 from sqlalchemy import select
 
 from app.delegations.facts import to_both
+from app.delegations.read import status_at
 from app.delegations.standing import Stands, standings
 from app.identity.callers import Caller
 from app.ledger.append import Fact, Side, append
 from app.rules.entries import Event
 from app.rules.errors import Code, Refusal
 from app.rules.ids import AgentId, Instant
+from app.rules.lifecycle import ENDED
 from app.rules.limits import HIGHEST_SCORE
 from app.rules.permissions import Permission
 from app.rules.texts import LONGEST_TEXT, refuse_text
@@ -35,7 +37,9 @@ def report_trust(
     tx.lock(tx.scalars(select(Delegation.id).join(Binding).where(*living)))
     before, now = agent.trust_score, tx.now()
     agent.trust_score = score
-    bound = list(standings(tx, *living).values())
+    # What the clock has ended is ended, whether or not anybody recorded it.
+    stands = standings(tx, *living).values()
+    bound = [each for each in stands if status_at(each.delegation, now) not in ENDED]
     tx.facts.ended.update(each.delegation.id for each in bound)
     reported = _reported(caller, agent, before, reason, now)
     moved = [fact for each in bound if (fact := _moved(each, before, score, now))]

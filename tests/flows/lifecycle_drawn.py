@@ -1,5 +1,6 @@
 """What the lifecycle's steps are drawn from, and how the product is asked for what the model calls by other names."""
 
+from itertools import combinations
 from typing import Any
 
 from hypothesis import strategies as some
@@ -11,7 +12,7 @@ from app.rules.amendments import Changes
 from app.rules.errors import Code
 from tests.flows.lifecycle_model import Deal
 from tests.flows.lifecycle_parts import Change, Paper, Place, Token
-from tests.flows.lifecycle_stage import CAN, UNHELD
+from tests.flows.lifecycle_stage import ACTORS, CAN, UNHELD
 from tests.flows.lifecycle_usage import DAY, HOUR, KINDS, SECOND
 from tests.flows.nodes import ANSWERED, NOT_SENT, REJECTED, TIMED_OUT
 
@@ -36,6 +37,7 @@ CAPS = {
 }
 
 indexes = some.integers(0, 5)
+actors = some.sampled_from((ACTORS[0], *ACTORS))
 rarely = some.sampled_from((False, False, False, True))
 caps = some.integers(1, 5)
 papers = some.builds(
@@ -46,7 +48,9 @@ papers = some.builds(
     caps=some.dictionaries(some.sampled_from(KINDS), caps, min_size=1),
     floor=some.sampled_from((None, None, None, 40, 60)),
 )
-other_scopes = some.frozensets(some.sampled_from([*CAN, *CAN, *CAN, UNHELD]), min_size=1)
+other_scopes = some.sampled_from(
+    [frozenset(each) for size in (3, 2, 1) for each in combinations(CAN, size)] + [frozenset({*CAN, UNHELD})]
+)
 other_limits: dict[str, Any] = {
     "caps": some.dictionaries(some.sampled_from(KINDS), some.none() | caps, max_size=2),
     "floor": some.sampled_from((None, -1, 0, 40, 60)),

@@ -151,21 +151,22 @@ def regained_trust_is_not_told(patch: Patch) -> None:
     patch.setattr(trust, "_moved", broken)
 
 
+#: Those first that are found soonest.
 FAULTS: list[Callable[[Patch], None]] = [
-    resume_forgets,
+    a_full_window_is_told_only_when_it_refuses,
+    a_quota_is_told_twice,
     suspended_admits,
-    a_suspended_delegation_never_expires,
-    expiry_is_ignored,
-    a_lowered_cap_is_ignored,
-    trust_at_the_floor_is_enough,
+    resume_forgets,
     unknown_trust_is_enough,
+    nothing_is_given_back,
+    a_lowered_cap_is_ignored,
+    expiry_is_ignored,
     scopes_grow_without_consent,
     any_hash_acknowledges,
-    a_quota_is_told_twice,
-    a_full_window_is_told_only_when_it_refuses,
-    nothing_is_given_back,
-    a_cost_counts_as_one,
     an_extended_expiry_forgets_the_tokens,
     a_rotation_leaves_the_old_token,
+    trust_at_the_floor_is_enough,
+    a_suspended_delegation_never_expires,
+    a_cost_counts_as_one,
     regained_trust_is_not_told,
 ]

@@ -152,8 +152,8 @@ class Deal:
             return "NOT_FOUND"
         if self.status(at) not in ("ACTIVE", "SUSPENDED"):
             return "WRONG_STATE"
-        if which == "in force":
-            return None
+        if which == "in force" and self.proposal is None:
+            return None  # a repeat
         if which != "proposed" or self.proposal is None:
             return "TERMS_CHANGED"
         self._enforce(at, self.proposal)
@@ -165,12 +165,12 @@ class Deal:
         self.terms = terms
         for place in self.places:
             if not place.ended:
-                self._live(*(token for token in place.tokens if token.replaced is None and at < token.until))
+                self._live(*(token for token in place.tokens if token.opens(at)))
 
     def _live(self, *tokens: Token) -> None:
-        """As long as a token may, and never past its delegation."""
+        """As long as a token may, never past its delegation, and not when another has taken its place."""
         for token in tokens:
-            token.until = min(token.made + TOKEN_LIVES, self.terms.until)
+            token.until = min(token.made + TOKEN_LIVES, self.terms.until, token.replaced or self.terms.until)
 
     # -- who acts under it
 
