@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Literal
 
+from app.api.types.audit import log_of
 from app.rules.errors import Code
+from app.rules.ids import TenantId
 from app.rules.permissions import Role
 from tests.api.product import ERRORS, REVOKE, Tenant, World, later
 from tests.api.test_product_dispatch import DISPATCH
@@ -344,9 +346,9 @@ _READ = (
     _logs(lambda own: {"pairId": own.fact}),
     Row(
         "Subscription.delegationEvents",
-        "subscription ($delegationId: ID) {"
-        ' delegationEvents(after: "YXVkaXQ6MA", delegationId: $delegationId) { node { event } } }',  # audit:0
-        lambda own: {"delegationId": own.delegation},
+        "subscription ($after: String, $delegationId: ID) {"
+        " delegationEvents(after: $after, delegationId: $delegationId) { node { event } } }",
+        lambda own: {"delegationId": own.delegation, "after": log_of(TenantId(own.tenant)).cursor(0)},
         may=AUDITORS,
         by=DELEGATOR,
         counterparty=Sees({"node": {"event": "delegation.accepted"}}),

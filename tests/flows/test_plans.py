@@ -63,5 +63,7 @@ def test_a_file_that_cannot_be_read_stops_the_start_with_one_line(tmp_path: Path
 async def test_a_plan_that_a_tenant_has_is_not_left_out(world: World) -> None:
     await world.tenant("acme")
     await world.read(check_plans, {"standard": 1, "gold": 2}, None)
-    with pytest.raises(SettingsError, match=r"^CROSSGRANT_PLANS: acme has the plan standard[^\n]+$"):
+    with pytest.raises(
+        SettingsError, match=r"^CROSSGRANT_PLANS is not set, and acme has the plan standard[^\n]+$"
+    ):
         await world.read(check_plans, {"gold": 2}, None)
