@@ -142,9 +142,12 @@ class Stage:
         """The hash of one version of a delegation's terms."""
         return self.read(lambda tx: tx.get_one(TermsVersion, (id, version)).hash)
 
-    def decided(self, ids: Sequence[str]) -> dict[str, int]:
-        """When dispatches were admitted or refused: by now, where a refusal was only counted."""
-        return self.read(_decided, ids)
+    def decided(self, ids: Sequence[str], asked_at: int) -> dict[str, int]:
+        """When dispatches were admitted or refused. What was only counted has no row: it takes `asked_at`.
+
+        That is in its minute: one that turned since had room for the few attempts of a step, and would have recorded it.
+        """
+        return {**dict.fromkeys(ids, asked_at), **self.read(_decided, ids)}
 
     def finished(self, id: str) -> int:
         """When a dispatch was completed."""
@@ -210,7 +213,7 @@ def _emptied(tx: Tx) -> None:
 
 def _decided(tx: Tx, ids: Sequence[str]) -> dict[str, int]:
     rows = select(Dispatch.id, Dispatch.requested_at).where(Dispatch.id.in_(ids))
-    return {**dict.fromkeys(ids, tx.now()), **dict(tx.execute(rows).all())}
+    return dict(tx.execute(rows).all())
 
 
 # -- the clock

@@ -300,8 +300,9 @@ class Lifecycle(RuleBasedStateMachine):
         shown = _one(place.tokens[::-1], token)
         wanted = _one([*sorted(deal.terms.scopes) * 3, *CAN, UNHELD], scope)
         attempts = [self.on.attempt(shown, wanted) for _ in range(times)]
+        asked_at = self.on.now()
         answers = list(zip(attempts, self.on.admit(attempts), strict=True))
-        when = self.on.decided([each.id for each in attempts])
+        when = self.on.decided([each.id for each in attempts], asked_at)
         # Of one batch, all of the same kind: those that are admitted came first.
         for attempt, admission in sorted(
             answers, key=lambda each: (when[each[0].id], isinstance(each[1], No))
