@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 _CHANNEL = "crossgrant"
 _TELL = "SELECT pg_notify($1, name) FROM unnest($2::text[]) AS name"
 _PATIENCE = 5.0  # seconds
+#: A notification is no fact: its commit waits for no disk, which the committer's own commits wait for meanwhile.
+_SESSION = "SET synchronous_commit = off"
 
 
 class Telling:
@@ -39,6 +41,7 @@ class Telling:
                 if pid != own:
                     on_told(name)
 
+            await driver.execute(_SESSION)
             driver.add_termination_listener(lambda _driver: lost.set())
             await driver.add_listener(_CHANNEL, told)
             self._driver = driver
