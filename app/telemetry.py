@@ -263,6 +263,20 @@ IN_FLIGHT = Gauge("crossgrant_in_flight", "Dispatches under way at their upstrea
 QUEUE_DEPTH = Gauge(
     "crossgrant_queue_depth", "Admissions and completions waiting for a commit.", registry=REGISTRY
 )
+WEBHOOK_ATTEMPTS = Counter(
+    "crossgrant_webhook_attempts",  # exposed with _total
+    "Attempts to deliver an entry to a webhook endpoint, by what the endpoint did: took it, failed, or is gone.",
+    ["result"],
+    registry=REGISTRY,
+)
+WEBHOOK_ATTEMPT_SECONDS = Spread(
+    "crossgrant_webhook_attempt_seconds",
+    "From sending to a webhook endpoint to its answer.",
+    buckets=_SLOW,
+)
+SUBSCRIBERS = Gauge(
+    "crossgrant_subscribers", "Subscriptions that have caught up and follow a ledger.", registry=REGISTRY
+)
 
 AGENT_SHARE_ACTIVE = Gauge("agent_share_active_total", "Delegations in force.", registry=REGISTRY)
 AGENT_SHARE_UNAUTHORIZED_ATTEMPT = Counter(

@@ -19,7 +19,7 @@ from app.rules.errors import Unavailable
 from app.rules.ids import ApiKeyId
 from app.store.engine import Tx
 from app.store.tables import LedgerEntry
-from app.telemetry import get_logger
+from app.telemetry import SUBSCRIBERS, get_logger
 
 log = get_logger()
 
@@ -84,10 +84,12 @@ class Group:
         """One more, who has read up to a place itself, and is told from now on what comes after."""
         follower = Follower(caller, after, self._reached, self._leave)
         self._followers.add(follower)
+        SUBSCRIBERS.inc()
         return follower
 
     def _leave(self, follower: Follower) -> None:
         self._followers.discard(follower)
+        SUBSCRIBERS.dec()
         if not self._followers:
             self.on_over()
             self._tail.remove(self)

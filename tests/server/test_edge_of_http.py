@@ -1,20 +1,24 @@
 """The edges that are no business of a delegation: odd bodies at /graphql, health, readiness, metrics."""
 
+import asyncio
 import os
 import re
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
 from app.api.view import View
+from tests.flows.couriers import endpoint
 from tests.postgres import Postgres
 from tests.server.client import Answer, Connection, ask, graphql, request
 from tests.server.conftest import House, Opening
 from tests.server.holding import away
 from tests.server.lending import Loan
+from tests.server.streams import events
 from tests.server.waiting import until
 from tests.serving import Installation
-from tests.upstreams import Upstream
+from tests.upstreams import Upstream, upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -155,10 +159,18 @@ METRICS = {
     "crossgrant_ledger_append_lag_seconds_count",
     "crossgrant_in_flight",
     "crossgrant_queue_depth",
+    "crossgrant_webhook_attempt_seconds_count",
+    "crossgrant_subscribers",
     "agent_share_active_total",
     "agent_share_unauthorized_attempt_total",
     "agent_share_revocation_time_seconds_count",
     "agent_share_cross_tenant_success_rate",
+}
+
+
+DELIVERED: dict[str, float] = {
+    'crossgrant_webhook_attempts_total{result="accepted"}': 1,
+    "crossgrant_webhook_attempt_seconds_count": 1,
 }
 
 
@@ -207,6 +219,25 @@ async def test_metrics_are_for_this_machine_or_who_holds_the_token(house: House,
             }.items()
         }
     assert shown == {"none": 401, "wrong": 401, "other": 401, "right": 200, "from afar": 200}
+
+
+async def test_metrics_tell_who_listens(house: House) -> None:
+    acme = await house.lending.tenant()
+    before = await measured(house.port)
+
+    async def moved(by: dict[str, float]) -> bool:
+        now = await measured(house.port)
+        return by == {name: now.get(name, 0) - before.get(name, 0) for name in by}
+
+    stream = events(house.port, acme.key, "sse", after=None)
+    async with aclosing(stream), upstream() as receiver:
+        following = asyncio.ensure_future(anext(stream))
+        await until(lambda: moved({"crossgrant_subscribers": 1}))
+        await endpoint(house.lending, acme, f"{receiver.url}/", ["agent.*"])
+        await house.lending.agent(acme)
+        await until(lambda: moved(DELIVERED))
+        await following
+    await until(lambda: moved({"crossgrant_subscribers": 0}))
 
 
 async def measured(port: int) -> dict[str, float]:

@@ -11,8 +11,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import structlog
-
 from app.delivery.webhooks.looking import Looked, look
 from app.delivery.webhooks.parts import Room, Sender
 from app.delivery.webhooks.sending import SECONDS, Ended, Job, attempt
@@ -21,6 +19,7 @@ from app.egress.client import Egress
 from app.rules.ids import SECOND, EndpointId, TenantId
 from app.rules.retry import Accepted
 from app.store.engine import Store, wall_clock
+from app.telemetry import WEBHOOK_ATTEMPT_SECONDS, WEBHOOK_ATTEMPTS, get_logger
 
 POLL = 0.25  # seconds until it looks although nobody woke it
 _PAUSE = 0.02  # seconds between looks that found nothing to do: commits may come by the thousand
@@ -31,7 +30,7 @@ _PROMPT = 1000  # milliseconds
 _MOST = 800  # attempts under way
 _MOST_LANES = 32  # endpoints in one turn
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(slots=True)
@@ -163,6 +162,7 @@ class Courier:
             log.error("webhooks.attempt_failed", exc_info=error)
             return
         self.done += 1
+        _measure(task.result())
         lane.learn(task.result())
         self._ended.append((task.result(), random.random()))  # noqa: S311  # spreads load
         self._roused.set()
@@ -200,3 +200,8 @@ class Courier:
         except Exception:  # noqa: BLE001  # it took nothing, or its leases end
             return []
         return [job for job in turn.jobs if (job.delivery_id, job.claim) not in began]
+
+
+def _measure(ended: Ended) -> None:
+    WEBHOOK_ATTEMPTS.labels(type(ended.result).__name__.lower()).inc()
+    WEBHOOK_ATTEMPT_SECONDS.observe(ended.milliseconds / 1000)
