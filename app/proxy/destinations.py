@@ -5,7 +5,7 @@ another revision is not used (promise 2).
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -73,8 +73,8 @@ class Destinations:
             self._catalogs.popitem(last=False)
 
     def _catalog(self, tenant_id: TenantId, revision: int, routes: Rows, upstreams: Rows) -> Catalog:
-        mine = (_route(row) for row in routes if row[0] == tenant_id)
-        live, sandboxes = {}, {}
+        live: dict[str, Destination] = {}
+        sandboxes: dict[str, Destination] = {}
         for owner, id, name, base_url, header, sealed, *sandbox, guardrail_url in upstreams:
             if owner != tenant_id:
                 continue
@@ -84,6 +84,9 @@ class Destinations:
             if sandbox_url is not None:
                 credential = self._opened(owner, sandbox_of(id), *sandbox_credential)
                 sandboxes[name] = Destination(name, sandbox_url, credential, guardrail_url)
+        # Routes were read before upstreams: on PostgreSQL one may have changed or gone meanwhile. Of a route there is
+        # what there is a destination for.
+        mine = (_route(row, sandboxes) for row in routes if row[0] == tenant_id and row[2] in live)
         return Catalog(revision, RouteTable(mine), live, sandboxes)
 
     def _opened(
@@ -99,8 +102,8 @@ class Destinations:
             return None
 
 
-def _route(row: Iterable[object]) -> Route:
-    _, id, upstream_name, scope, method, path, idempotent, cost_units, schema, has_sandbox = row
+def _route(row: Iterable[object], sandboxes: Container[str]) -> Route:
+    _, id, upstream_name, scope, method, path, idempotent, cost_units, schema = row
     template = str(path)
     return Route(
         ActionId(str(id)),
@@ -112,5 +115,5 @@ def _route(row: Iterable[object]) -> Route:
         bool(idempotent),
         int(str(cost_units)),
         None if schema is None else str(schema),
-        bool(has_sandbox),
+        upstream_name in sandboxes,
     )

@@ -173,9 +173,8 @@ SEE_POSTGRES = "SELECT * FROM pg_temp.see($1, $2, $3, $4, $5, $6, $7, $8)"
 #: The API keys among these that are not revoked, and when they expire.
 API_KEYS = _listed("SELECT id, expires_at FROM api_keys WHERE id {list} AND revoked_at IS NULL")
 ROUTES = _listed(
-    "SELECT a.tenant_id, a.id, u.name, a.scope, a.method, a.path, a.idempotent, a.cost_units, a.request_schema, "
-    "u.sandbox_base_url IS NOT NULL FROM actions a "
-    "JOIN upstreams u ON u.id = a.upstream_id WHERE a.tenant_id {list}"
+    "SELECT a.tenant_id, a.id, u.name, a.scope, a.method, a.path, a.idempotent, a.cost_units, a.request_schema "
+    "FROM actions a JOIN upstreams u ON u.id = a.upstream_id WHERE a.tenant_id {list}"
 )
 UPSTREAMS = _listed(
     "SELECT tenant_id, id, name, base_url, credential_header, sealed_credential, sandbox_base_url, "

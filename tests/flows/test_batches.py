@@ -9,9 +9,13 @@ from app.delegations.endings import revoke
 from app.identity.api_keys import revoke_key
 from app.proxy.attempts import Go, No, Released, Withheld
 from app.proxy.committer import QUEUE
+from app.proxy.destinations import Destinations
 from app.rules.entries import Event, Outcome
 from app.rules.errors import Code, Unavailable
+from app.rules.ids import TenantId
+from app.rules.paths import parse_path
 from app.rules.permissions import Role
+from app.rules.routes import ByPath
 from app.rules.tokens import TokenKind
 from app.store.hot import See, Step, Write
 from app.store.tables import Dispatch, IdempotencyKey, RefusalCount, ScopedToken, UsageWindow
@@ -21,6 +25,8 @@ from tests.flows.waiting import PATIENCE, until
 from tests.world import World
 
 POISON = "/v1/receipts/poison"
+
+TENANT = TenantId("ten_acme")
 
 
 async def test_a_batch_with_items_of_every_kind_answers_each(world: World) -> None:
@@ -260,3 +266,20 @@ async def test_a_caller_who_left_while_admitted_is_settled_as_not_sent(world: Wo
     assert (row.outcome, row.code) == (Outcome.FAILED, Code.NOT_SENT)
     assert {each.used for each in await world.rows(UsageWindow)} == {0}
     assert not await world.rows(IdempotencyKey), "the key is free again"
+
+
+async def test_an_upstream_that_went_between_two_reads_of_a_batch_leaves_no_action(world: World) -> None:
+    def route(upstream: str) -> tuple[object, ...]:
+        return (TENANT, f"act_{upstream}", upstream, "r:w", "GET", f"/{upstream}", 0, 1, None)
+
+    learning = Destinations(world.keys).learn({TENANT: 1})
+    next(learning)
+    learning.send([route("gone"), route("without-a-sandbox")])
+    with pytest.raises(StopIteration) as learned:
+        learning.send(
+            [(TENANT, "ups_1", "without-a-sandbox", "http://127.0.0.1", None, None, None, None, None, None)]
+        )
+    routes = learned.value.value[TENANT].routes
+    assert routes.find(ByPath("gone", "GET", parse_path(b"/gone"))) == []
+    (found,) = routes.find(ByPath("without-a-sandbox", "GET", parse_path(b"/without-a-sandbox")))
+    assert not found.has_sandbox
