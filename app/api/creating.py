@@ -8,7 +8,7 @@ import orjson
 import strawberry
 
 from app.api.context import Context
-from app.api.inputs import refuse_key
+from app.api.inputs.once import refuse_key
 from app.identity.once import Once, Repeat, once
 from app.rules.errors import Code, Refusal
 from app.rules.permissions import Permission

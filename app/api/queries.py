@@ -10,7 +10,9 @@ import strawberry
 from app.api.context import Info
 from app.api.described import argument, field, object_type
 from app.api.finding import find_a, find_node
-from app.api.inputs import AuditFilter, DelegationFilter, ExplainDispatchInput, as_id, maybe_id
+from app.api.inputs.filters import AuditFilter, DelegationFilter
+from app.api.inputs.names import as_id, maybe_id
+from app.api.inputs.work import ExplainDispatchInput
 from app.api.pages import Keyset, an_id
 from app.api.requested import requested
 from app.api.types.agents import Agent

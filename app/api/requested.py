@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import orjson
 
-from app.api.inputs import DispatchActionInput, ExplainDispatchInput
+from app.api.inputs.work import DispatchActionInput, ExplainDispatchInput
 from app.rules.errors import Code, Refusal
 from app.rules.paths import LONGEST
 from app.rules.texts import shown

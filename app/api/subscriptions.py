@@ -9,7 +9,7 @@ from graphql import VariableNode
 
 from app.api.context import Info
 from app.api.described import argument, object_type, subscription
-from app.api.inputs import maybe_id
+from app.api.inputs.names import maybe_id
 from app.api.types.audit import AuditEntry, audit_edge, event_names
 from app.api.types.nodes import Edge
 from app.ledger.read import Wanted

@@ -8,7 +8,7 @@ import strawberry
 from app.api.context import Info
 from app.api.creating import already_issued, create
 from app.api.described import argument, field, object_type
-from app.api.inputs import (
+from app.api.inputs.administration import (
     CreateApiKeyInput,
     DefineActionInput,
     RegisterAgentInput,
@@ -17,8 +17,8 @@ from app.api.inputs import (
     UpdateAgentInput,
     UpdateUpstreamInput,
     UpstreamCredentialInput,
-    as_id,
 )
+from app.api.inputs.names import as_id
 from app.api.types.agents import Agent
 from app.api.types.payloads import (
     ActionPayload,

@@ -9,7 +9,7 @@ import orjson
 from app.api.context import Context, Info
 from app.api.creating import already_issued, create
 from app.api.described import argument, field, object_type
-from app.api.inputs import (
+from app.api.inputs.delegations import (
     AcceptDelegationInput,
     AcknowledgeTermsInput,
     AmendDelegationInput,
@@ -18,9 +18,9 @@ from app.api.inputs import (
     ResumeDelegationInput,
     RevokeDelegationInput,
     SuspendDelegationInput,
-    as_id,
-    refuse_key,
 )
+from app.api.inputs.names import as_id
+from app.api.inputs.once import refuse_key
 from app.api.types.bindings import Binding
 from app.api.types.delegations import Delegation
 from app.api.types.enums import AcceptanceMode

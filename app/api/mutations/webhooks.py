@@ -8,7 +8,14 @@ import strawberry
 from app.api.context import Info
 from app.api.creating import already_issued, create
 from app.api.described import argument, field, object_type
-from app.api.inputs import as_id
+from app.api.inputs.names import as_id
+from app.api.inputs.webhooks import (
+    CreateWebhookEndpointInput,
+    RecoverDeliveriesInput,
+    RedeliverInput,
+    RotateWebhookSecretInput,
+    UpdateWebhookEndpointInput,
+)
 from app.api.types.payloads import (
     DeletedPayload,
     RecoverDeliveriesPayload,
@@ -16,13 +23,6 @@ from app.api.types.payloads import (
     WebhookEndpointPayload,
 )
 from app.api.types.webhooks import WebhookDelivery, WebhookEndpoint
-from app.api.webhook_inputs import (
-    CreateWebhookEndpointInput,
-    RecoverDeliveriesInput,
-    RedeliverInput,
-    RotateWebhookSecretInput,
-    UpdateWebhookEndpointInput,
-)
 from app.delivery.webhooks.again import missed, recover, redeliver, send_test
 from app.delivery.webhooks.endpoints import (
     Reach,

@@ -6,15 +6,9 @@ from typing import Annotated
 from app.api.context import MOST_ANSWERED, Context, Info
 from app.api.creating import already_issued, create
 from app.api.described import argument, field, object_type
-from app.api.inputs import (
-    CreateBindingInput,
-    DispatchActionInput,
-    RevokeBindingInput,
-    RotateTokenInput,
-    as_id,
-    maybe_id,
-    refuse_key,
-)
+from app.api.inputs.names import as_id, maybe_id
+from app.api.inputs.once import refuse_key
+from app.api.inputs.work import CreateBindingInput, DispatchActionInput, RevokeBindingInput, RotateTokenInput
 from app.api.requested import Requested, requested
 from app.api.types.bindings import Binding
 from app.api.types.dispatches import Dispatch, upstream_response

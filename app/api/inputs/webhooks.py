@@ -3,7 +3,7 @@
 import strawberry
 
 from app.api.described import given, input_type, optional
-from app.api.inputs import ONCE_SECRET
+from app.api.inputs.once import ONCE_SECRET
 from app.api.types.enums import EndpointStatus
 from app.delivery.webhooks.endpoints import EndpointChanges
 from app.rules.ids import Instant

@@ -1,0 +1,1 @@
+"""What clients give, and how it becomes what a flow takes."""
