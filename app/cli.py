@@ -1,4 +1,4 @@
-"""`crossgrant`: serve, migrate, tenants, keys, schema. What fails says so in one line and exits with 2."""
+"""`crossgrant`: serve, migrate, tenants, keys, schema, listen. What fails says so in one line and exits with 2."""
 
 import asyncio
 import socket
@@ -17,6 +17,8 @@ from app.delegations.trust import report_trust
 from app.identity.api_keys import grant_key
 from app.identity.plans import load_plans
 from app.identity.tenants import create_tenant
+from app.listen.asking import Stopped
+from app.listen.command import listen_command
 from app.main import running
 from app.rules.errors import Refusal, Unavailable
 from app.rules.ids import AgentId, BootId
@@ -40,6 +42,7 @@ api_keys = typer.Typer(no_args_is_help=True, help="API keys, also with the roles
 cli.add_typer(tenants, name="tenant")
 cli.add_typer(api_keys, name="key")
 cli.add_typer(agents, name="agent")
+cli.command(name="listen")(listen_command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -48,7 +51,7 @@ def main() -> None:
     """The entry point."""
     try:
         cli()
-    except (SettingsError, StoreError, Unavailable) as error:
+    except (SettingsError, StoreError, Unavailable, Stopped) as error:
         _fail(str(error))
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.rules.retry import LONGEST_DELAY, MOST_ATTEMPTS, SCHEDULE
+from app.rules.tokens import TokenKind, well_formed
 
 Network = IPv4Network | IPv6Network
 Networks = Annotated[tuple[Network, ...], NoDecode]
@@ -108,11 +109,7 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _origin(cls, value: str | None) -> str | None:
-        if value is not None and not _PUBLIC.fullmatch(value):
-            raise ValueError(
-                "must be as in https://gateway.example.com: a host, and perhaps a port and a path"
-            )
-        return value.rstrip("/") if value else value
+        return None if value is None else _address(value)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -129,6 +126,35 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return f"PostgreSQL {database_name(self.database_url)}"
         return f"SQLite {self.sqlite_path.resolve()}"
+
+
+class ClientSettings(BaseSettings):
+    """Of the commands that are clients of a gateway: its address, without a trailing slash, and a key for it."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, hide_input_in_errors=True)
+
+    url: str = "http://127.0.0.1:8000"
+    api_key: SecretStr = Field(default=SecretStr(""), validate_default=True)
+
+    @field_validator("url")
+    @classmethod
+    def _origin(cls, value: str) -> str:
+        return _address(value)
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_key(cls, value: SecretStr) -> SecretStr:
+        if not well_formed(TokenKind.API_KEY, value.get_secret_value()):
+            raise ValueError(
+                "holds no API key (cgk_…, shown once when it was made): set it, or give --api-key"
+            )
+        return value
+
+
+def _address(url: str) -> str:
+    if not _PUBLIC.fullmatch(url):
+        raise ValueError("must be as in https://gateway.example.com: a host, and perhaps a port and a path")
+    return url.rstrip("/")
 
 
 def _network(text: str) -> Network:
@@ -156,7 +182,7 @@ def _delay(text: str) -> float:
 
 def unknown_names() -> list[str]:
     """A line for each variable of the environment that looks like a setting and is none."""
-    known = [name.upper() for name in Settings.model_fields]
+    known = [name.upper() for name in {**Settings.model_fields, **ClientSettings.model_fields}]
     given = {name: name.upper().removeprefix(_PREFIX) for name in sorted(os.environ)}
     strange = {name: rest for name, rest in given.items() if rest != name.upper() and rest not in known}
     return [
@@ -183,9 +209,22 @@ def load(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks what mypy cannot
     except ValidationError as error:
-        first = error.errors()[0]
-        name = _PREFIX + str(first["loc"][0] if first["loc"] else "").upper()
-        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise _in_one_line(error) from None
+
+
+def load_client(url: str | None, api_key: str | None) -> ClientSettings:
+    """A client's settings; what is given goes before the environment. Raises SettingsError."""
+    given = {name: value for name, value in (("url", url), ("api_key", api_key)) if value is not None}
+    try:
+        return ClientSettings(**given)  # type: ignore[arg-type]  # the same
+    except ValidationError as error:
+        raise _in_one_line(error) from None
+
+
+def _in_one_line(error: ValidationError) -> SettingsError:
+    first = error.errors()[0]
+    name = _PREFIX + str(first["loc"][0] if first["loc"] else "").upper()
+    return SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def secret(settings: Settings) -> bytes:

@@ -30,7 +30,7 @@ PATIENCE = 30.0  # seconds; nothing takes that long unless the test fails
 ROOT = Path(__file__).parent.parent
 
 #: The command as it is installed, whatever the PATH says.
-_CROSSGRANT = [sys.executable, "-c", "from app.cli import main; main()"]
+CROSSGRANT = [sys.executable, "-c", "from app.cli import main; main()"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Installation:
     async def command(self, *arguments: str) -> Done:
         """Runs `crossgrant` with these arguments to its end."""
         process = await asyncio.create_subprocess_exec(
-            *_CROSSGRANT, *arguments, env=self.environment, stdout=PIPE, stderr=PIPE
+            *CROSSGRANT, *arguments, env=self.environment, stdout=PIPE, stderr=PIPE
         )
         async with asyncio.timeout(PATIENCE):
             out, err = await process.communicate()
@@ -156,7 +156,7 @@ class Installation:
         log = _free(self.data_dir)
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *_CROSSGRANT,
+                *CROSSGRANT,
                 *("serve", "--port", "0", *options),
                 env=self.environment,
                 stdout=PIPE,

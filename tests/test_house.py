@@ -23,6 +23,7 @@ ORDER = (
     "proxy",
     "delivery",
     "api",
+    "listen",
     "web",
     "main",
     "serve",

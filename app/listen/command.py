@@ -1,0 +1,134 @@
+"""`crossgrant listen`: one line for each event, and where it went."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from app.delivery.webhooks.sending import Ended
+from app.egress.client import Egress
+from app.egress.origins import origin_refusal
+from app.listen.asking import ANYWHERE, Gateway, Stopped
+from app.listen.entries import Entry
+from app.listen.following import Listener, follow, introduce
+from app.listen.forwarding import Receiver, forward, secret_of
+from app.rules.errors import Refusal
+from app.rules.webhooks import refuse_events, render_secret
+from app.settings import load_client
+
+Url = Annotated[
+    str | None, typer.Option(help="The gateway's address; http://127.0.0.1:8000, or CROSSGRANT_URL.")
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        help="A key that reads the log. Better in CROSSGRANT_API_KEY: others see what you type here."
+    ),
+]
+
+
+def listen_command(
+    url: Url = None,
+    api_key: ApiKey = None,
+    events: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these: a name or a glob such as delegation.*; may be repeated."),
+    ] = None,
+    forward_to: Annotated[
+        str | None, typer.Option(help="POST each event there, once, signed: http://localhost:4242/hooks.")
+    ] = None,
+    after: Annotated[str | None, typer.Option(help="Begin after this cursor of the log, not now.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Show a tenant's events as they come, and forward them to this machine as its webhooks, until Ctrl-C."""
+    gateway = gateway_at(url, api_key)
+    if isinstance(refusal := refuse_events(events) if events else None, Refusal):
+        raise Stopped(f"--{refusal.message}")
+    secret = secret_of(gateway.key)
+    receiver = Receiver(receiver_at(forward_to), secret) if forward_to is not None else None
+    try:
+        asyncio.run(_Listening(gateway, receiver, events or (), as_json).run(after, render_secret(secret)))
+    except KeyboardInterrupt:
+        pass  # the way in which it ends
+
+
+def gateway_at(url: str | None, api_key: str | None) -> Gateway:
+    """The gateway that is meant. Raises SettingsError."""
+    settings = load_client(url, api_key)
+    return Gateway(settings.url, settings.api_key.get_secret_value())
+
+
+def receiver_at(url: str) -> str:
+    """The address that is meant: `localhost:4242/hooks` will do. Raises Stopped."""
+    whole = url if "://" in url else f"http://{url}"
+    if reason := origin_refusal(whole, ANYWHERE):
+        raise Stopped(f"--forward-to {reason}")
+    return whole
+
+
+@dataclass(frozen=True)
+class _Listening:
+    gateway: Gateway
+    receiver: Receiver | None
+    events: Sequence[str]
+    as_json: bool
+    egress: Egress = field(default_factory=lambda: Egress(ANYWHERE))
+
+    async def run(self, after: str | None, secret: str) -> None:
+        try:
+            listener = await introduce(self.egress, self.gateway)
+            self._print(_begun(self.gateway, listener, secret), _greeting(self.gateway, listener, secret))
+            entries = follow(self.gateway, listener, after or listener.end, self.events, _say)
+            async with aclosing(entries):
+                async for entry in entries:
+                    ended = await self._forward(entry)
+                    self._print(_told(entry, ended), _line(entry, ended))
+        finally:
+            await self.egress.close()
+
+    async def _forward(self, entry: Entry) -> Ended | None:
+        # One after the other: they arrive in the order of the log, and what was shown was sent.
+        if self.receiver is None:
+            return None
+        return await forward(self.egress, self.receiver, entry.id, entry.body(self.gateway.url))
+
+    def _print(self, told: dict[str, Any], text: str) -> None:
+        typer.echo(orjson.dumps(told) if self.as_json else text)
+
+
+def _begun(gateway: Gateway, listener: Listener, secret: str) -> dict[str, Any]:
+    return {"url": gateway.url, "tenant": listener.slug, "secret": secret, "after": listener.end}
+
+
+def _greeting(gateway: Gateway, listener: Listener, secret: str) -> str:
+    return (
+        f"Listening to {listener.slug} at {gateway.url} as {listener.subject} ({listener.role}). Ctrl-C ends it.\n"
+        f"The signing secret is {secret}, the same for this API key every time."
+    )
+
+
+def _told(entry: Entry, ended: Ended | None) -> dict[str, Any]:
+    attempt = ended.told if ended else {}
+    said = {name: attempt.get(name) for name in ("status", "durationMs", "error")}
+    return {"cursor": entry.cursor, **said, "entry": orjson.loads(entry.form)}
+
+
+def _line(entry: Entry, ended: Ended | None) -> str:
+    shown = f"{entry.time}  {entry.event}  {entry.id}"
+    return shown if ended is None else f"{shown}  → {_answered(ended)}"
+
+
+def _answered(ended: Ended) -> str:
+    told = ended.told
+    if told["status"] is None:
+        return str(told["error"])
+    redirect = ": redirects are not followed" if 300 <= told["status"] <= 399 else ""
+    return f"{told['status']} in {told['durationMs']} ms{redirect}"
+
+
+def _say(line: str) -> None:
+    typer.echo(f"crossgrant: {line}", err=True)

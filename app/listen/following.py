@@ -1,0 +1,116 @@
+"""A tenant's events from a cursor on, over cuts: each once, in the order of the log, and none left out."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from app.api.types.audit import log_of
+from app.egress.client import Egress
+from app.egress.streams import Cut, Streamed, streamed
+from app.listen.asking import Gateway, Stopped, ask, code_in, refused, result_in
+from app.listen.entries import NODE, Entry, entry_of
+from app.listen.sse import Events, TooLong
+from app.rules.errors import Code
+from app.rules.ids import TenantId
+
+_WHO = "{ viewer { subject role tenant { id slug } } auditLog(last: 1) { edges { cursor } } }"
+_EVENTS = (
+    "subscription ($after: String, $events: [String!]) "
+    f"{{ delegationEvents(after: $after, events: $events) {{ cursor node {{ {NODE} }} }} }}"
+)
+
+#: Seconds without a byte: a quiet stream says every 12 that it lives.
+_SILENCE = 40.0
+#: Seconds until it is tried again, doubled each time, and by chance between half of that and all of it.
+_FIRST, _LONGEST = 0.5, 20.0
+#: What trying again does not change.
+_FINAL = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.BAD_USER_INPUT})
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whose log is listened to, by whom, and where it ended when that was asked."""
+
+    tenant_id: TenantId
+    slug: str
+    subject: str
+    role: str
+    end: str
+
+
+async def introduce(egress: Egress, gateway: Gateway) -> Listener:
+    """Who the key speaks for. Raises Stopped where the gateway does not know it, or is none."""
+    found = await ask(egress, gateway, _WHO)
+    viewer, edges = found["viewer"], found["auditLog"]["edges"]
+    tenant_id = TenantId(viewer["tenant"]["id"])
+    # A log that is empty has an end too: without it, what comes during a first cut would be missed.
+    end = edges[0]["cursor"] if edges else log_of(tenant_id).cursor(0)
+    return Listener(tenant_id, viewer["tenant"]["slug"], viewer["subject"], viewer["role"], end)
+
+
+async def follow(
+    gateway: Gateway,
+    listener: Listener,
+    after: str,
+    events: Sequence[str],
+    say: Callable[[str], object],
+) -> AsyncGenerator[Entry, None]:
+    """What comes after a cursor, for ever. An entry counts as taken when the next one is asked for. Raises Stopped."""
+    wait, last = _FIRST, None
+    while True:
+        try:
+            async with aclosing(_stream(gateway, after, events, last)) as edges:
+                async for edge in edges:
+                    yield entry_of(edge, listener.tenant_id)
+                    last, wait = edge["cursor"], _FIRST
+            reason = "it ended the stream"
+        except Cut as cut:
+            reason = str(cut)
+        pause = wait * random.uniform(0.5, 1)  # noqa: S311  # so that not all who were cut come back together
+        say(
+            f"the stream was cut: {reason}. Connecting again in {pause:.1f} s, after the last event that came"
+        )
+        await asyncio.sleep(pause)
+        wait = min(wait * 2, _LONGEST)
+
+
+async def _stream(
+    gateway: Gateway, after: str, events: Sequence[str], last: str | None
+) -> AsyncGenerator[dict[str, Any], None]:
+    variables = {"after": after, "events": [*events] or None}
+    resume = {} if last is None else {"Last-Event-ID": last}
+    out = gateway.request(_EVENTS, variables, Accept="text/event-stream", **resume)
+    async with streamed(out, silence=_SILENCE) as answer:
+        if answer.content_type != "text/event-stream":
+            raise await _unopened(answer)
+        parser = Events()
+        async for piece in answer.pieces:
+            try:
+                for event in parser.feed(piece):
+                    if event.name == "next":
+                        yield _edge(event.data)
+            except TooLong:
+                raise Cut("what it sends is no event stream") from None
+
+
+async def _unopened(answer: Streamed) -> Exception:
+    body = b"".join([piece async for piece in answer.pieces])
+    errors = (result_in(body) or {}).get("errors")
+    return _over(errors) if errors else Cut(f"it answered with status {answer.status}")
+
+
+def _edge(data: str) -> dict[str, Any]:
+    result = result_in(data)
+    if result is None:
+        raise Cut("what it sends is no result")
+    if errors := result.get("errors"):
+        raise _over(errors)
+    edge: dict[str, Any] = result["data"]["delegationEvents"]
+    return edge
+
+
+def _over(errors: list[dict[str, Any]]) -> Exception:
+    return Stopped(refused(errors)) if code_in(errors) in _FINAL else Cut(refused(errors))

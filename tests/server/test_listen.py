@@ -1,0 +1,294 @@
+"""`crossgrant listen`: a developer's own machine gets what an endpoint gets, over cuts, until it is over."""
+
+import asyncio
+import os
+import re
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from app.listen.asking import Stopped
+from app.listen.command import listen_command
+from app.rules.permissions import Role
+from app.rules.tokens import TokenKind
+from app.settings import SettingsError
+from tests.conftest import FULL
+from tests.flows.couriers import endpoint, verified
+from tests.server.client import PATIENCE, ask, data
+from tests.server.conftest import House, lending_in
+from tests.server.lending import Loan
+from tests.server.streams import REVOKE_KEY, a_key, logged
+from tests.server.waiting import until
+from tests.serving import CROSSGRANT, ROOT, Installation
+from tests.upstreams import Answer, Drop, Upstream, redirect, upstream
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    # It has no store, and is the same whatever the gateway's is.
+    pytest.mark.parametrize("house", ["sqlite"], indirect=True),
+]
+
+CUTS = 50 if FULL else 5
+
+
+@dataclass
+class Listening:
+    """The command at work. `lines` is what it has printed, `says` what it told its user beside that."""
+
+    process: Process
+    lines: list[str] = field(default_factory=list)
+    says: list[str] = field(default_factory=list)
+
+    @property
+    def told(self) -> list[Any]:
+        """Its lines with --json."""
+        return [orjson.loads(line) for line in self.lines]
+
+    async def printed(self, count: int) -> None:
+        """Waits until it has printed so many lines."""
+
+        async def enough() -> bool:
+            return len(self.lines) >= count
+
+        await until(enough)
+
+    async def ended(self) -> int:
+        """Its exit code, once it has one."""
+        async with asyncio.timeout(PATIENCE):
+            return await self.process.wait()
+
+    async def interrupted(self) -> int:
+        """Ctrl-C; its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return await self.ended()
+
+
+@asynccontextmanager
+async def listening(url: str, key: str, *options: str) -> AsyncIterator[Listening]:
+    """`crossgrant listen`, which has begun."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CROSSGRANT_")}
+    environment = {**inherited, "PYTHONPATH": str(ROOT), "CROSSGRANT_API_KEY": key}
+    process = await asyncio.create_subprocess_exec(
+        *CROSSGRANT, "listen", "--url", url, *options, env=environment, stdout=PIPE, stderr=PIPE
+    )
+    listening = Listening(process)
+    reading = [
+        asyncio.ensure_future(_read(process.stdout, listening.lines)),
+        asyncio.ensure_future(_read(process.stderr, listening.says)),
+    ]
+    try:
+        await listening.printed(1)
+        yield listening
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await asyncio.gather(*reading)
+        await process.wait()
+
+
+async def _read(stream: asyncio.StreamReader | None, lines: list[str]) -> None:
+    assert stream is not None
+    while line := await stream.readline():
+        lines.append(line.decode().removesuffix("\n"))
+
+
+async def act(house: House, loan: Loan, path: str = "/v1/receipts/1") -> None:
+    await ask(house.port, "GET", loan.at(path), [loan.bearer])
+
+
+def at(receiver: Upstream, path: str) -> dict[str, bytes]:
+    """The bodies that came to a path, by their entry's id."""
+    return {orjson.loads(seen.body)["id"]: seen.body for seen in receiver.seen if seen.path == path}
+
+
+async def test_a_local_receiver_gets_what_an_endpoint_gets(house: House, service: Upstream) -> None:
+    loan = await house.lending.loan(service.port)
+    key = loan.delegator.key
+    async with upstream() as receiver:
+        receiver.play = Answer(b"")
+        made = await endpoint(house.lending, loan.delegator, f"{receiver.url}/endpoint")
+        options = ("--json", "--forward-to", f"{receiver.url}/local")
+        async with listening(house.served.url, key, *options) as listener:
+            await act(house, loan)
+            await act(house, loan, "/v1/elsewhere")
+            await house.lending.suspend(loan.lent)
+            await house.lending.agent(loan.delegator)
+            await receiver.saw(2 * 4)
+            await listener.printed(1 + 4)
+            assert await listener.interrupted() == 0
+    begun, *told = listener.told
+    assert len(at(receiver, "/local")) == 4
+    assert at(receiver, "/local") == at(receiver, "/endpoint"), "the same bodies, byte by byte"
+    ledger = await house.lending.ledger(loan.delegator)
+    assert [each["entry"] for each in told] == ledger[-4:]
+    assert {each["status"] for each in told} == {200}
+    for seen in receiver.seen:
+        verified(begun["secret"] if seen.path == "/local" else made.text, seen)
+    assert listener.says == []
+    assert key not in "".join(listener.lines)
+
+
+async def test_a_receiver_that_fails_is_shown_and_stops_nothing(house: House) -> None:
+    acme = await house.lending.tenant()
+    async with upstream() as receiver:
+        receiver.play = Answer(b"", 500)
+        options = ("--events", "agent.*", "--forward-to", f"127.0.0.1:{receiver.port}/hooks")
+        async with listening(house.served.url, acme.key, *options) as listener:
+            await house.lending.agent(acme)
+            await listener.printed(3)
+            receiver.play = redirect(f"{receiver.url}/elsewhere")
+            await house.lending.agent(acme)
+            await listener.printed(4)
+            receiver.play = Drop()
+            await house.lending.agent(acme)
+            await listener.printed(5)
+            key, key_id = await a_key(house.lending, acme)  # this is none of the events
+            again = await _secret_of(house, acme.key), await _secret_of(house, key)
+            assert await data(house.port, acme.key, REVOKE_KEY, id=key_id) == {"userErrors": []}
+            assert await listener.interrupted() == 0
+    greeting, secret, *shown = listener.lines
+    assert greeting.endswith(f" at {house.served.url} as owner (OWNER). Ctrl-C ends it.")
+    ids = [entry["id"] for entry in await house.lending.ledger(acme, "agent.registered")]
+    assert [
+        re.sub(r"^\S+  agent.registered  (\S+)  → ", r"\1 ", re.sub(r"\d+ ms", "n ms", each))
+        for each in shown
+    ] == [
+        f"{ids[0]} 500 in n ms",
+        f"{ids[1]} 302 in n ms: redirects are not followed",
+        f"{ids[2]} it closed the connection before it answered",
+    ]
+    assert [seen.path for seen in receiver.seen] == ["/hooks"] * 3, "each was sent once"
+    assert again[0] in secret, "the secret is the same for the same key"
+    assert again[1] not in secret
+
+
+async def _secret_of(house: House, key: str) -> str:
+    async with listening(house.served.url, key, "--json") as listener:
+        assert await listener.interrupted() == 0
+    secret: str = listener.told[0]["secret"]
+    return secret
+
+
+class Wire:
+    """What is between a listener and the gateway, and can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        """Ends every connection through it, in the middle of whatever it says."""
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One more connection through it."""
+        from_there, to_there = await asyncio.open_connection("127.0.0.1", self._to)
+        ends = {writer, to_there}
+        self._open |= ends
+        await asyncio.gather(_pipe(reader, to_there), _pipe(from_there, writer), return_exceptions=True)
+        self._open -= ends
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while piece := await reader.read(2**16):
+            writer.write(piece)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+async def test_what_arrives_over_cuts_is_the_ledger(house: House) -> None:
+    acme = await house.lending.tenant()  # its log is empty: even the first cut has a place to go on from
+    wire = Wire(house.port)
+    async with await asyncio.start_server(wire.accept, "127.0.0.1", 0) as server, upstream() as receiver:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with listening(url, acme.key, "--forward-to", f"{receiver.url}/") as listener:
+            for cut in range(1, CUTS + 1):
+                wire.cut()
+                for _ in range(3):
+                    await house.lending.agent(acme)
+                await receiver.saw(3 * cut - 2)  # the next cut comes while it catches up
+            ids = [entry["id"] for entry in await house.lending.ledger(acme)]
+            await receiver.saw(len(ids))
+            assert await listener.interrupted() == 0
+    assert [orjson.loads(seen.body)["id"] for seen in receiver.seen] == ids
+    assert len(listener.says) == CUTS
+    assert all(each.startswith("crossgrant: the stream was cut: ") for each in listener.says)
+
+
+@pytest.mark.full
+async def test_what_arrives_over_a_killed_gateway_is_the_ledger(house: House, tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(upstream())
+        served = await stack.enter_async_context(installation.serving())
+        lending = await stack.enter_async_context(lending_in(installation))
+        acme = await lending.tenant()
+        options = ("--forward-to", f"{receiver.url}/")
+        listener = await stack.enter_async_context(listening(served.url, acme.key, *options))
+        for _ in range(3):
+            await served.kill()
+            await lending.agent(acme)
+            served = await stack.enter_async_context(installation.serving("--port", str(served.port)))
+            await lending.agent(acme)
+        ids = [entry["id"] for entry in await lending.ledger(acme)]
+        await receiver.saw(len(ids))
+        assert await listener.interrupted() == 0
+    assert [orjson.loads(seen.body)["id"] for seen in receiver.seen] == ids
+    assert listener.says
+
+
+async def test_it_goes_on_after_a_cursor(house: House) -> None:
+    acme = await house.lending.tenant()
+    for _ in range(3):
+        await house.lending.agent(acme)
+    ids = [entry["id"] for entry in await house.lending.ledger(acme)]
+    first, *_ = await logged(house.port, acme)
+    async with listening(house.served.url, acme.key, "--json", "--after", first["cursor"]) as listener:
+        await listener.printed(3)
+    assert [each["entry"]["id"] for each in listener.told[1:]] == ids[1:]
+
+
+async def test_a_key_that_ends_ends_it(house: House) -> None:
+    acme = await house.lending.tenant()
+    key, key_id = await a_key(house.lending, acme)
+    async with listening(house.served.url, key) as listener:
+        assert await data(house.port, acme.key, REVOKE_KEY, id=key_id) == {"userErrors": []}
+        assert await listener.ended() == 2
+    (says,) = listener.says
+    assert says.startswith("crossgrant: the gateway says UNAUTHENTICATED: ")
+    assert "CROSSGRANT_API_KEY" in says
+
+
+async def test_what_cannot_be_listened_to_is_told_in_a_line(house: House, service: Upstream) -> None:
+    acme = await house.lending.tenant()
+    viewer, _ = await a_key(house.lending, acme, role=Role.VIEWER)
+    stranger = house.lending.keys.mint(TokenKind.API_KEY).text
+    url = house.served.url
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("the gateway says UNAUTHENTICATED", {"url": url, "api_key": stranger}),
+        ("OWNER, ADMIN or AUDITOR", {"url": url, "api_key": viewer}),
+        ("BAD_USER_INPUT: after: ", {"url": url, "api_key": acme.key, "after": "x"}),
+        ("is no Crossgrant gateway", {"url": service.url, "api_key": acme.key}),
+        ("cannot reach a gateway at http://127.0.0.1:9", {"url": "http://127.0.0.1:9", "api_key": acme.key}),
+        ("CROSSGRANT_API_KEY: ", {"url": url, "api_key": "cgk_" + "x" * 49}),
+        ("CROSSGRANT_API_KEY: ", {"url": url}),
+        ("CROSSGRANT_URL: ", {"url": "gateway", "api_key": acme.key}),
+        ("--events: 'agnt.*' matches no event", {"url": url, "api_key": acme.key, "events": ["agnt.*"]}),
+        ("--forward-to must ", {"url": url, "api_key": acme.key, "forward_to": "ftp://localhost"}),
+    ]
+    for says, given in wrong:
+        with pytest.raises((Stopped, SettingsError)) as raised:
+            await asyncio.to_thread(listen_command, **given)
+        assert says in str(raised.value)
+        assert "\n" not in str(raised.value)
+        assert str(given.get("api_key", "cgk_x")) not in str(raised.value)
