@@ -1,4 +1,4 @@
-"""`crossgrant`: serve, migrate, tenants, keys, schema, listen. What fails says so in one line and exits with 2."""
+"""`crossgrant`: serve, migrate, tenants, keys, schema, listen, trigger. What fails says so in one line and exits with 2."""
 
 import asyncio
 import socket
@@ -19,6 +19,7 @@ from app.identity.plans import load_plans
 from app.identity.tenants import create_tenant
 from app.listen.asking import Stopped
 from app.listen.command import listen_command
+from app.listen.trigger import trigger_command
 from app.main import running
 from app.rules.errors import Refusal, Unavailable
 from app.rules.ids import AgentId, BootId
@@ -43,6 +44,7 @@ cli.add_typer(tenants, name="tenant")
 cli.add_typer(api_keys, name="key")
 cli.add_typer(agents, name="agent")
 cli.command(name="listen")(listen_command)
+cli.command(name="trigger")(trigger_command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

@@ -13,6 +13,7 @@ import orjson
 from app.rules.entries import Event, Outcome, canonical, leaf_hash
 from app.rules.errors import Code
 from app.rules.instants import parse_rfc3339, rfc3339
+from app.rules.samples import sample
 from app.rules.terms import from_stored
 from app.rules.windows import WindowKind, counts, windows_at
 from app.store.tables import Delegation, Dispatch, LedgerEntry, LedgerHead, TermsVersion, UsageWindow
@@ -20,6 +21,12 @@ from tests.world import World
 
 #: What each side of a pair says for itself.
 OWN = {"id", "seq", "tenantId", "actor"}
+
+#: What an event is about, or is not.
+ABOUT = ("delegationId", "dispatchId", "actingAgentId", "outcome")
+
+#: Details of refusals that were only counted, and of what tests of the ledger itself append.
+OTHERS = {"count", "number"}
 
 #: Facts between tenants that only the delegate is told.
 TOKENS = {Event.TOKEN_ISSUED, Event.TOKEN_ROTATED}
@@ -36,6 +43,7 @@ async def kept(world: World) -> None:
     """Asserts all of it."""
     entries = await world.rows(LedgerEntry)
     bodies = [body_of(row) for row in entries]
+    sampled(bodies)
     numbered(entries, await world.rows(LedgerHead))
     paired(bodies, await world.rows(Delegation))
     dispatches = await world.rows(Dispatch)
@@ -57,6 +65,16 @@ def body_of(row: LedgerEntry) -> Body:
     assert (row.event, rfc3339(row.occurred_at)) == (body["event"], body["occurredAt"])
     assert (row.delegation_id, row.dispatch_id) == (body["delegationId"], body["dispatchId"])
     return body
+
+
+def sampled(bodies: list[Body]) -> None:
+    """Whoever tries a receiver with the sample of an event has tried it with what the real one has."""
+    for body in bodies:
+        made = sample(Event(body["event"]), body["id"], parse_rfc3339(body["occurredAt"]))
+        assert set(made) == set(body)
+        if not body["details"].keys() & OTHERS:
+            assert {*made["details"]} - {"test"} == {*body["details"]}, body["event"]
+            assert all((made[name] is None) == (body[name] is None) for name in ABOUT), body["event"]
 
 
 def numbered(entries: list[LedgerEntry], heads: list[LedgerHead]) -> None:

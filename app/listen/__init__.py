@@ -6,4 +6,5 @@ entries     the entry of an event, byte by byte as its ledger has it
 following   a tenant's events, over cuts
 forwarding  one event to the local receiver, as a webhook
 command     `crossgrant listen`
+trigger     `crossgrant trigger`
 """

@@ -76,5 +76,5 @@ def refused(errors: Sequence[Mapping[str, Any]]) -> str:
         case Code.UNAUTHENTICATED:
             return f"{said}; give a key that lives with CROSSGRANT_API_KEY or --api-key"
         case Code.FORBIDDEN:
-            return f"{said}; use a key whose role reads the log: OWNER, ADMIN or AUDITOR"
+            return f"{said}; use a key of a role that may"
     return said

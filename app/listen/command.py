@@ -26,7 +26,7 @@ Url = Annotated[
 ApiKey = Annotated[
     str | None,
     typer.Option(
-        help="A key that reads the log. Better in CROSSGRANT_API_KEY: others see what you type here."
+        help="A key of the tenant. Better in CROSSGRANT_API_KEY: others on this machine see what you type."
     ),
 ]
 
@@ -119,10 +119,11 @@ def _told(entry: Entry, ended: Ended | None) -> dict[str, Any]:
 
 def _line(entry: Entry, ended: Ended | None) -> str:
     shown = f"{entry.time}  {entry.event}  {entry.id}"
-    return shown if ended is None else f"{shown}  → {_answered(ended)}"
+    return shown if ended is None else f"{shown}  → {answered(ended)}"
 
 
-def _answered(ended: Ended) -> str:
+def answered(ended: Ended) -> str:
+    """What came of an attempt, in words."""
     told = ended.told
     if told["status"] is None:
         return str(told["error"])

@@ -10,7 +10,10 @@ import orjson
 import pytest
 import yaml
 
-from app.rules.entries import Event, Outcome
+from app.rules.entries import Event, Outcome, canonical
+from app.rules.ids import EntryId, Instant
+from app.rules.samples import sample
+from app.rules.webhooks import body_of
 from tests.flows.couriers import SOURCE, courier, endpoint, settled
 from tests.flows.nodes import node
 from tests.upstreams import Seen, upstream
@@ -62,6 +65,15 @@ def test_every_event_and_outcome_is_told() -> None:
 def test_whatever_is_told_is_required() -> None:
     for name in ("Body", "Entry"):
         assert set(SCHEMAS[name]["required"]) == set(SCHEMAS[name]["properties"])
+
+
+def test_a_sample_of_each_event_is_what_is_told() -> None:
+    id = EntryId("aud_00000000-0000-7000-8000-000000000000")
+    for event in Event:
+        made = sample(event, id, Instant(0))
+        body = body_of(SOURCE, id, event, made["occurredAt"], canonical(made).decode())
+        assert [*BODY.iter_errors(orjson.loads(body))] == []
+        assert made["details"]["test"] is True
 
 
 async def test_what_is_sent_is_what_is_told(world: World) -> None:

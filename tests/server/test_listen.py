@@ -8,6 +8,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from app.listen.asking import Stopped
 from app.listen.command import listen_command
+from app.listen.trigger import trigger_command
 from app.rules.permissions import Role
 from app.rules.tokens import TokenKind
 from app.settings import SettingsError
@@ -276,7 +278,7 @@ async def test_what_cannot_be_listened_to_is_told_in_a_line(house: House, servic
     url = house.served.url
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("the gateway says UNAUTHENTICATED", {"url": url, "api_key": stranger}),
-        ("OWNER, ADMIN or AUDITOR", {"url": url, "api_key": viewer}),
+        ("the gateway says FORBIDDEN", {"url": url, "api_key": viewer}),
         ("BAD_USER_INPUT: after: ", {"url": url, "api_key": acme.key, "after": "x"}),
         ("is no Crossgrant gateway", {"url": service.url, "api_key": acme.key}),
         ("cannot reach a gateway at http://127.0.0.1:9", {"url": "http://127.0.0.1:9", "api_key": acme.key}),
@@ -292,3 +294,63 @@ async def test_what_cannot_be_listened_to_is_told_in_a_line(house: House, servic
         assert says in str(raised.value)
         assert "\n" not in str(raised.value)
         assert str(given.get("api_key", "cgk_x")) not in str(raised.value)
+
+
+async def test_a_sample_of_an_event_reaches_this_machine_alone(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acme = await house.lending.tenant()
+    async with upstream() as receiver:
+        triggered = partial(trigger_command, url=house.served.url, api_key=acme.key, forward_to=receiver.url)
+        await asyncio.to_thread(triggered, "delegation.revoked")
+        await asyncio.to_thread(triggered, "delegation.revoked")
+        receiver.play = Answer(b"", 500)
+        with pytest.raises(Stopped, match=r"has not taken the delegation.revoked: 500 in \d+ ms"):
+            await asyncio.to_thread(triggered, "delegation.revoked")
+    secret = await _secret_of(house, acme.key)
+    bodies = [verified(secret, seen) for seen in receiver.seen]
+    assert {(body["type"], body["data"]["details"]["test"]) for body in bodies} == {
+        ("delegation.revoked", True)
+    }
+    assert len({seen.header("webhook-id") for seen in receiver.seen}) == 3, (
+        "no receiver takes it for a repeat"
+    )
+    assert await house.lending.ledger(acme) == []
+    assert re.fullmatch(r"(delegation.revoked  whd_\S+  → 200 in \d+ ms\n){2}", capsys.readouterr().out)
+
+
+async def test_a_test_reaches_an_endpoint_and_whoever_listens(house: House) -> None:
+    acme = await house.lending.tenant()
+    async with upstream() as receiver:
+        made = await endpoint(house.lending, acme, f"{receiver.url}/endpoint", ["delegation.*"])
+        options = ("--forward-to", f"{receiver.url}/local")
+        async with listening(house.served.url, acme.key, *options):
+            await asyncio.to_thread(
+                trigger_command,
+                "webhook.test",
+                endpoint=made.endpoint.id,
+                url=house.served.url,
+                api_key=acme.key,
+            )
+            await receiver.saw(2)
+    (body,) = {seen.body for seen in receiver.seen}
+    assert orjson.loads(body)["data"] == (await house.lending.ledger(acme, "webhook.test"))[0]
+    assert {seen.path for seen in receiver.seen} == {"/endpoint", "/local"}
+
+
+async def test_what_cannot_be_triggered_is_told_in_a_line(house: House) -> None:
+    acme = await house.lending.tenant()
+    known = {"url": house.served.url, "api_key": acme.key}
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("did you mean delegation.revoked,", {"event": "delegation.revokd"}),
+        ("'zzz' is no event: give one that `crossgrant trigger --list` names", {"event": "zzz"}),
+        ("EVENT is missing", {}),
+        ("either --forward-to", {"event": "delegation.revoked", **known}),
+        ("trigger webhook.test there", {"event": "delegation.revoked", "endpoint": "whk_1", **known}),
+        ("names no webhook endpoint", {"event": "webhook.test", "endpoint": "whk_1", **known}),
+        ("CROSSGRANT_API_KEY", {"event": "webhook.test", "endpoint": "whk_1"}),
+    ]
+    for says, given in wrong:
+        with pytest.raises((Stopped, SettingsError)) as raised:
+            await asyncio.to_thread(trigger_command, **given)
+        assert says in str(raised.value)

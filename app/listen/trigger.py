@@ -1,0 +1,100 @@
+"""`crossgrant trigger`: a test of one event, to the local receiver or to an endpoint."""
+
+import asyncio
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+
+from app.delivery.webhooks.sending import Ended
+from app.egress.client import Egress
+from app.listen.asking import ANYWHERE, Gateway, Stopped, ask
+from app.listen.command import ApiKey, Url, answered, gateway_at, receiver_at
+from app.listen.entries import Entry
+from app.listen.forwarding import Receiver, forward, secret_of
+from app.rules.entries import Event, canonical
+from app.rules.ids import EntryId
+from app.rules.retry import Accepted
+from app.rules.samples import sample
+from app.store.engine import wall_clock
+from app.store.keys import new_id
+
+_TEST = """mutation ($id: ID!) { testWebhook(endpointId: $id) { delivery { id } userErrors { message } } }"""
+
+
+def trigger_command(
+    event: Annotated[str | None, typer.Argument(help="Its name, such as delegation.revoked.")] = None,
+    forward_to: Annotated[
+        str | None, typer.Option(help="POST a sample of it there, signed as `listen` signs.")
+    ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Have the gateway send a webhook.test to this endpoint (whk_…).")
+    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    list_events: Annotated[bool, typer.Option("--list", help="Print the names of all events.")] = False,
+) -> None:
+    """Try what receives events: a sample of any to this machine, which stands in no log; or a `webhook.test`, which
+    stands in your tenant's log, to an endpoint of yours and to whoever listens.
+    """
+    if list_events:
+        typer.echo("\n".join(Event))
+        return
+    wanted = _event(event)
+    gateway = gateway_at(url, api_key)
+    match forward_to, endpoint:
+        case str(), None:
+            receiver = Receiver(receiver_at(forward_to), secret_of(gateway.key))
+            _show(wanted, asyncio.run(_forwarded(gateway, receiver, wanted)))
+        case None, str() if wanted is Event.WEBHOOK_TEST:
+            typer.echo(f"{wanted}  {asyncio.run(_tested(gateway, endpoint))}")
+        case None, str():
+            raise Stopped(
+                f"--endpoint: an endpoint is sent what stands in the log, and a {wanted} that never was does not: "
+                "trigger webhook.test there, or send a sample to your own machine with --forward-to"
+            )
+        case _:
+            raise Stopped(
+                "give either --forward-to, an address on this machine, or --endpoint, for a webhook.test"
+            )
+
+
+def _event(name: str | None) -> Event:
+    if name is None:
+        raise Stopped("EVENT is missing: give one that `crossgrant trigger --list` names")
+    try:
+        return Event(name)
+    except ValueError:
+        near = ", ".join(get_close_matches(name, [*Event], n=3))
+        meant = f"did you mean {near}? Else give" if near else "give"
+        raise Stopped(
+            f"EVENT: {name!r} is no event: {meant} one that `crossgrant trigger --list` names"
+        ) from None
+
+
+async def _forwarded(gateway: Gateway, receiver: Receiver, event: Event) -> Ended:
+    now, id = wall_clock(), EntryId(new_id("aud"))
+    made = sample(event, id, now)
+    entry = Entry(id, event, made["occurredAt"], canonical(made).decode(), cursor="")
+    egress = Egress(ANYWHERE)
+    try:
+        return await forward(egress, receiver, id, entry.body(gateway.url))
+    finally:
+        await egress.close()
+
+
+def _show(event: Event, ended: Ended) -> None:
+    if not isinstance(ended.result, Accepted):
+        raise Stopped(f"the receiver has not taken the {event}: {answered(ended)}")
+    typer.echo(f"{event}  {ended.job.delivery_id}  → {answered(ended)}")
+
+
+async def _tested(gateway: Gateway, endpoint: str) -> str:
+    egress = Egress(ANYWHERE)
+    try:
+        payload = (await ask(egress, gateway, _TEST, id=endpoint))["testWebhook"]
+    finally:
+        await egress.close()
+    for error in payload["userErrors"]:
+        raise Stopped(f"--endpoint: {error['message']}")
+    return f"{payload['delivery']['id']}  is on its way: the endpoint's `deliveries` say what became of it"
