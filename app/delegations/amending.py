@@ -9,8 +9,8 @@ from sqlalchemy import func, select, update
 
 from app.delegations.advising import note_uses
 from app.delegations.bindings import TOKEN_LIVES, open_at
-from app.delegations.facts import party, to_both
-from app.delegations.read import find_locked, status_at
+from app.delegations.facts import to_both
+from app.delegations.read import find_locked_as, status_at
 from app.delegations.terms import proposal, terms_row
 from app.identity.callers import Caller
 from app.ledger.append import append
@@ -27,7 +27,7 @@ from app.store.tables import Agent, Binding, Delegation, ScopedToken, TermsVersi
 
 #: What has not ended can be amended; an offer is a paper that is not signed yet.
 _AMENDABLE = (Status.ACTIVE, Status.SUSPENDED)
-#: Versions of one delegation: each is a row that `termsHistory` shows.
+#: Versions of one delegation: each is kept, and may have 40 KB.
 MOST_VERSIONS = 1_000
 
 
@@ -91,27 +91,22 @@ def acknowledge(tx: Tx, caller: Caller, id: DelegationId, expected_hash: str) ->
         )
         return Refusal(Code.TERMS_CHANGED, message, ("termsHash",))
     now = tx.now()
-    before = tx.get_one(TermsVersion, (delegation.id, delegation.terms_version)).scopes
     _enforce(tx, delegation, proposed, now)
     # Whoever asks whether a scope is used waits for it from here on.
-    note_uses(tx, {(delegation.id, scope): now for scope in set(proposed.scopes) - set(before)})
+    note_uses(tx, {(delegation.id, scope): now for scope in set(proposed.scopes) - set(current.scopes)})
     details = {"termsVersion": proposed.version, "termsHash": proposed.hash, "scopes": proposed.scopes}
     append(tx, [to_both(Event.TERMS_ACKNOWLEDGED, delegation, caller, now, details)])
     return delegation
 
 
 def _find(tx: Tx, caller: Caller, id: DelegationId, side: Party, does: str) -> Delegation | Refusal:
-    path = ("delegationId",)
-    delegation = find_locked(tx, caller.tenant_id, id)
-    if delegation is None:
-        return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", path)
-    if party(delegation, caller.tenant_id) is not side:
-        return Refusal(Code.WRONG_STATE, f"delegationId: only the {side.lower()} {does}", path)
-    status = status_at(delegation, tx.now())
-    if status not in _AMENDABLE:
-        message = f"delegationId: the delegation is {status}: only one that is ACTIVE or SUSPENDED has terms to amend"
-        return Refusal(Code.WRONG_STATE, message, path)
-    return delegation
+    delegation = find_locked_as(tx, caller.tenant_id, id, side, does)
+    if isinstance(delegation, Refusal) or (status := status_at(delegation, tx.now())) in _AMENDABLE:
+        return delegation
+    message = (
+        f"delegationId: the delegation is {status}: only one that is ACTIVE or SUSPENDED has terms to amend"
+    )
+    return Refusal(Code.WRONG_STATE, message, ("delegationId",))
 
 
 def _refuse_version(delegation: Delegation, expected: int) -> Refusal | None:

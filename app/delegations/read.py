@@ -16,6 +16,8 @@ from sqlalchemy import (
     type_coerce,
 )
 
+from app.delegations.facts import party
+from app.rules.errors import Code, Refusal
 from app.rules.ids import BindingId, DelegationId, Instant, TenantId
 from app.rules.lifecycle import Party, Status, standing
 from app.store.engine import Tx
@@ -90,6 +92,18 @@ def find_locked(tx: Tx, tenant_id: TenantId, id: DelegationId) -> Delegation | N
     if not _lock_seen(tx, select(Delegation.id).where(Delegation.id == id, visible_to(tenant_id))):
         return None
     return find(tx, tenant_id, id)
+
+
+def find_locked_as(
+    tx: Tx, tenant_id: TenantId, id: DelegationId, side: Party, does: str
+) -> Delegation | Refusal:
+    """The same for one side alone. `does` says what of, as in "amends a delegation"."""
+    delegation = find_locked(tx, tenant_id, id)
+    if delegation is None:
+        return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
+    if party(delegation, tenant_id) is not side:
+        return Refusal(Code.WRONG_STATE, f"delegationId: only the {side.lower()} {does}", ("delegationId",))
+    return delegation
 
 
 def find_binding_locked(

@@ -2,8 +2,8 @@
 
 from sqlalchemy import select
 
-from app.delegations.facts import party, to_both
-from app.delegations.read import find_locked, status_at
+from app.delegations.facts import to_both
+from app.delegations.read import find_locked_as, status_at
 from app.identity.callers import Caller
 from app.ledger.append import append
 from app.rules.entries import Event
@@ -44,20 +44,16 @@ def resume(tx: Tx, caller: Caller, id: DelegationId) -> Delegation | Refusal:
 
 
 def _move(tx: Tx, caller: Caller, id: DelegationId, move: Move) -> Delegation | Refusal:
-    path = ("delegationId",)
-    delegation = find_locked(tx, caller.tenant_id, id)
-    if delegation is None:
-        return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", path)
-    side = party(delegation, caller.tenant_id)
     does = f"{move.lower()}s a delegation"
-    if side is not Party.DELEGATOR:
-        return Refusal(Code.WRONG_STATE, f"delegationId: only the delegator {does}", path)
+    delegation = find_locked_as(tx, caller.tenant_id, id, Party.DELEGATOR, does)
+    if isinstance(delegation, Refusal):
+        return delegation
     status = status_at(delegation, tx.now())
-    after = step(status, move, side)
+    after = step(status, move, Party.DELEGATOR)
     if after is None:
         can, only = ("suspended", "ACTIVE") if move is Move.SUSPEND else ("resumed", "SUSPENDED")
         message = f"delegationId: the delegation is {status}: only one that is {only} can be {can}"
-        return Refusal(Code.WRONG_STATE, message, path)
+        return Refusal(Code.WRONG_STATE, message, ("delegationId",))
     delegation.status = after
     return delegation
 
