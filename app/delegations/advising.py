@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from app.delegations.read import in_force, in_force_since, party_to, status_at
 from app.rules.advice import Advice, Practice, advise
@@ -49,9 +47,8 @@ def _practice(delegation: Delegation, terms: TermsVersion, used_at: Mapping[str,
 
 def note_uses(tx: Tx, uses: Uses) -> None:
     """Records when scopes were last used, or lent: late by some seconds where a write per dispatch would be too dear."""
-    insert = sqlite_insert if tx.get_bind().dialect.name == "sqlite" else postgres_insert
     for (delegation_id, scope), at in sorted(uses.items()):
-        made = insert(ScopeUse).values(delegation_id=delegation_id, scope=scope, last_used_at=at)
+        made = tx.inserting(ScopeUse).values(delegation_id=delegation_id, scope=scope, last_used_at=at)
         tx.execute(
             made.on_conflict_do_update(
                 index_elements=[ScopeUse.delegation_id, ScopeUse.scope], set_={"last_used_at": at}

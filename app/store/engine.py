@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, literal_column, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.rules.ids import ApiKeyId, DelegationId, Instant, TenantId
@@ -69,6 +70,10 @@ class Tx(Session):
         self._now = Instant(found[1])
         seen: R = found[0]
         return seen
+
+    def inserting(self, kind: type[Row]) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that may say what is done where there is such a row already (`on_conflict_do_…`)."""
+        return sqlite.insert(kind) if self._sqlite else postgresql.insert(kind)
 
     def lock(self, ids: Iterable[DelegationId]) -> None:
         """Locks delegations, in the order of their ids. Read them afterwards, in a statement of its own."""

@@ -1,8 +1,5 @@
 """Which store a process uses, and that all who use it hold the same secret."""
 
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
 from app.rules.ids import BootId
 from app.settings import Settings
 from app.store.engine import Store, StoreError, Tx
@@ -27,8 +24,7 @@ async def prepare(store: Store, keys: Keys) -> None:
 
 def _agree(tx: Tx, check: str) -> None:
     # Of several first starts at once one inserts, and the others wait for it and compare.
-    insert = sqlite_insert if tx.get_bind().dialect.name == "sqlite" else postgres_insert
-    tx.execute(insert(Installation).values(id=1, key_check=check).on_conflict_do_nothing())
+    tx.execute(tx.inserting(Installation).values(id=1, key_check=check).on_conflict_do_nothing())
     if tx.get_one(Installation, 1).key_check != check:
         raise StoreError(
             "CROSSGRANT_SECRET_KEY: this database was set up with another secret; "
