@@ -20,7 +20,7 @@ from app.rules.content.denials import Denial
 from app.rules.errors import Code, Refusal
 from app.rules.ids import Instant
 
-__all__ = ["Denial", "Guards", "Seen", "checks", "is_heavy", "judge", "refuse_guards", "refuse_schema"]
+__all__ = ["Denial", "Guards", "Seen", "checks", "is_heavy", "refuse_guards", "refuse_schema"]
 
 #: Microseconds by the estimates below, which are of the worst that there may be: some 50 times what a body of 3 KB takes.
 #: What may take longer is not done where others wait.
@@ -63,18 +63,11 @@ def _refuse_schema(text: bytes) -> Refusal | None:
     return schemas.refuse(orjson.loads(text))
 
 
-def judge(
-    guards: Guards, schema: str | None, seen: Seen, *, scope: str, delegation_id: str, now: Instant
-) -> Denial | None:
-    """The first denial, or None. `schema` is the JSON text of the action's schema. Never raises."""
-    found = checks(guards, schema, seen, scope=scope, delegation_id=delegation_id, now=now)
-    return next((denial for _, denial in found if denial), None)
-
-
 def checks(
     guards: Guards, schema: str | None, seen: Seen, *, scope: str, delegation_id: str, now: Instant
 ) -> Iterator[tuple[str, Denial | None]]:
-    """What each guard that is set says, in order, each as it is asked for. Never raises.
+    """What each guard that is set says, in order, each as it is asked for. `schema` is the JSON text of the action's
+    schema. Never raises.
 
     A body that cannot be read is denied by each guard that needs it.
     """
