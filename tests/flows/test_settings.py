@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, database_name, load, secret, unknown_names
+from app.settings import ClientSettings, Settings, SettingsError, database_name, load, secret, unknown_names
 
 URL = "postgresql+asyncpg://lender:password@db.example:6432/lending"
 
@@ -28,7 +28,7 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_that_is(
 
 
 def test_a_setting_is_no_stranger_however_it_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
+    for name in {**Settings.model_fields, **ClientSettings.model_fields}:
         monkeypatch.setenv(f"CROSSGRANT_{name.upper()}", "x")
     monkeypatch.setenv("crossgrant_data_dir", "x")
     monkeypatch.setenv("CROSSGRANT", "x")

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,9 @@ from typing import Any
 import orjson
 import pytest
 
-from app.listen.asking import Stopped
+from app.egress.client import Egress
+from app.listen import following
+from app.listen.asking import ANYWHERE, Gateway, Stopped
 from app.listen.command import listen_command
 from app.listen.trigger import trigger_command
 from app.rules.permissions import Role
@@ -30,6 +32,7 @@ from tests.server.streams import REVOKE_KEY, a_key, logged
 from tests.server.waiting import until
 from tests.serving import CROSSGRANT, ROOT, Installation
 from tests.upstreams import Answer, Drop, Upstream, redirect, upstream
+from tests.world import Member
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -182,6 +185,7 @@ class Wire:
     """What is between a listener and the gateway, and can be cut."""
 
     def __init__(self, port: int) -> None:
+        self.is_down = False
         self._to = port
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -192,6 +196,9 @@ class Wire:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One more connection through it."""
+        if self.is_down:
+            writer.close()
+            return
         from_there, to_there = await asyncio.open_connection("127.0.0.1", self._to)
         ends = {writer, to_there}
         self._open |= ends
@@ -225,6 +232,65 @@ async def test_what_arrives_over_cuts_is_the_ledger(house: House) -> None:
     assert [orjson.loads(seen.body)["id"] for seen in receiver.seen] == ids
     assert len(listener.says) == CUTS
     assert all(each.startswith("crossgrant: the stream was cut: ") for each in listener.says)
+
+
+def begins_now(
+    gateway: Gateway, _after: str, events: Sequence[str], _last: str | None, real: Any = following._stream
+) -> Any:
+    """Broken: whatever has come before, it asks for what comes from now on."""
+    return real(gateway, None, events, None)
+
+
+@pytest.mark.parametrize("stream", [following._stream, begins_now], ids=["real", "begins now"])
+async def test_what_comes_while_a_listener_is_away_is_not_lost(
+    house: House, monkeypatch: pytest.MonkeyPatch, stream: Any
+) -> None:
+    monkeypatch.setattr(following, "_stream", stream)
+    acme, wire = await house.lending.tenant(), Wire(house.port)
+    came: list[str] = []
+    async with await asyncio.start_server(wire.accept, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        taking = asyncio.ensure_future(_take(Gateway(f"http://127.0.0.1:{port}", acme.key), came))
+        await _registered_until(house, acme, lambda: bool(came))
+        wire.is_down = True
+        wire.cut()
+        missed = await _registered(house, acme)
+        heard, wire.is_down = len(came), False
+        await _registered_until(house, acme, lambda: len(came) > heard)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+    ids = [entry["id"] for entry in await house.lending.ledger(acme)]
+    begun = ids.index(came[0])
+    if stream is begins_now:
+        assert missed not in came
+    else:
+        assert came == ids[begun : begun + len(came)]
+        assert missed in came
+
+
+async def _take(gateway: Gateway, came: list[str]) -> None:
+    egress = Egress(ANYWHERE)
+    try:
+        listener = await following.introduce(egress, gateway)
+        async for entry in following.follow(gateway, listener, listener.end, (), lambda _: None):
+            came.append(entry.id)  # noqa: PERF401  # whoever waits for it sees each at once
+    finally:
+        await egress.close()
+
+
+async def _registered(house: House, member: Member) -> str:
+    """One entry more; its id."""
+    await house.lending.agent(member)
+    id: str = (await house.lending.ledger(member))[-1]["id"]
+    return id
+
+
+async def _registered_until(house: House, member: Member, condition: Callable[[], bool]) -> None:
+    async def once_more() -> bool:
+        await _registered(house, member)
+        return condition()
+
+    await until(once_more)
 
 
 @pytest.mark.full
