@@ -81,8 +81,11 @@ class _Listening:
     async def run(self, after: str | None, secret: str) -> None:
         try:
             listener = await introduce(self.egress, self.gateway)
-            self._print(_begun(self.gateway, listener, secret), _greeting(self.gateway, listener, secret))
-            entries = follow(self.gateway, listener, after or listener.end, self.events, _say)
+            after = after or listener.end
+            self._print(
+                _begun(self.gateway, listener, secret, after), _greeting(self.gateway, listener, secret)
+            )
+            entries = follow(self.gateway, listener, after, self.events, _say)
             async with aclosing(entries):
                 async for entry in entries:
                     ended = await self._forward(entry)
@@ -100,8 +103,8 @@ class _Listening:
         typer.echo(orjson.dumps(told) if self.as_json else text)
 
 
-def _begun(gateway: Gateway, listener: Listener, secret: str) -> dict[str, Any]:
-    return {"url": gateway.url, "tenant": listener.slug, "secret": secret, "after": listener.end}
+def _begun(gateway: Gateway, listener: Listener, secret: str, after: str) -> dict[str, Any]:
+    return {"url": gateway.url, "tenant": listener.slug, "secret": secret, "after": after}
 
 
 def _greeting(gateway: Gateway, listener: Listener, secret: str) -> str:
