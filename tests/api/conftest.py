@@ -21,6 +21,9 @@ from app.telemetry import bind_request_id
 from tests.api.product import webhook_schedule as webhook_schedule  # a fixture
 from tests.api.product import world as world  # a fixture
 from tests.api.toy import SCHEMA, WORLD, Context
+from tests.stores import postgres_with_tables as postgres_with_tables  # a fixture
+from tests.stores import settings as settings  # a fixture
+from tests.stores import sqlite_with_tables as sqlite_with_tables  # a fixture
 
 KEY = {"X-API-Key": "cgk_alice"}
 

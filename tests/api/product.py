@@ -2,8 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -148,19 +146,11 @@ def webhook_schedule() -> tuple[float, ...]:
 
 
 @pytest_asyncio.fixture
-async def world(
-    database_url: str | None, tmp_path: Path, webhook_schedule: tuple[float, ...]
-) -> AsyncIterator[World]:
+async def world(settings: Settings, webhook_schedule: tuple[float, ...]) -> AsyncIterator[World]:
     """A gateway on each store, with loopback in reach."""
-    settings = Settings(
-        data_dir=tmp_path,
-        database_url=database_url,
-        secret_key="x" * 40,  # type: ignore[arg-type]  # pydantic makes a SecretStr of it
-        egress_allow=(ip_network("127.0.0.0/8"),),
-        webhook_schedule=webhook_schedule,
-    )
+    scheduled = settings.model_copy(update={"webhook_schedule": webhook_schedule})
     async with (
-        running(settings, "http://gateway.test") as process,
+        running(scheduled, "http://gateway.test") as process,
         serving(process.app) as port,
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
     ):

@@ -1,7 +1,6 @@
 """The overview of shares costs the same few SQL statements whatever it shows."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest_asyncio
@@ -18,11 +17,12 @@ from app.proxy.judging import Judges
 from app.proxy.perform import Performer
 from app.rules.ids import AgentId
 from app.rules.tokens import TokenKind
+from app.settings import Settings
 from app.store.engine import Tx
 from app.store.tables import Agent, Delegation
 from tests.api.test_product_statements import counting
 from tests.bench.overview import OVERVIEW
-from tests.world import PLANS, SCOPES, Member, World, opened, settings_for
+from tests.world import PLANS, SCOPES, Member, World, opened
 
 SCHEMA = make_schema()
 PAGE = 50
@@ -44,8 +44,8 @@ LIMITS: dict[str, Any] = {
 
 
 @pytest_asyncio.fixture
-async def world(database_url: str | None, tmp_path: Path) -> AsyncIterator[World]:
-    async with opened(settings_for(tmp_path, database_url)) as world:
+async def world(settings: Settings) -> AsyncIterator[World]:
+    async with opened(settings) as world:
         yield world
 
 

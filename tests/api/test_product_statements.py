@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -91,10 +90,8 @@ DEEP = """
 
 
 @pytest_asyncio.fixture
-async def store(database_url: str | None, tmp_path: Path) -> AsyncIterator[Store]:
-    settings = Settings(data_dir=tmp_path, database_url=database_url)
+async def store(settings: Settings) -> AsyncIterator[Store]:
     store = make_store(settings, BootId(new_id("bot")), serves=True)
-    await store.migrate()
     yield store
     await store.close()
 
