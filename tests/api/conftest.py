@@ -21,6 +21,7 @@ from app.telemetry import bind_request_id
 from tests.api.product import webhook_schedule as webhook_schedule  # a fixture
 from tests.api.product import world as world  # a fixture
 from tests.api.toy import SCHEMA, WORLD, Context
+from tests.serving import TLS
 from tests.stores import postgres_with_tables as postgres_with_tables  # a fixture
 from tests.stores import settings as settings  # a fixture
 from tests.stores import sqlite_with_tables as sqlite_with_tables  # a fixture
@@ -92,7 +93,7 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture
 def http(address: str) -> Iterator[httpx2.Client]:
     """Speaks to the server; no key, no Accept, no Content-Type of its own."""
-    with httpx2.Client(base_url=f"http://{address}", timeout=10) as client:
+    with httpx2.Client(base_url=f"http://{address}", timeout=10, verify=TLS) as client:
         client.headers.clear()
         yield client
 

@@ -20,6 +20,7 @@ from app.rules.permissions import Role
 from app.rules.tokens import TokenKind
 from app.settings import Settings
 from app.store.engine import wall_clock
+from tests.serving import TLS
 from tests.web.serving import serving
 
 Json = dict[str, Any]
@@ -152,6 +153,6 @@ async def world(settings: Settings, webhook_schedule: tuple[float, ...]) -> Asyn
     async with (
         running(scheduled, "http://gateway.test") as process,
         serving(process.app) as port,
-        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=TLS) as http,
     ):
         yield World(process.gateway, http, port)

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from tests.api.conftest import KEY
 from tests.api.toy import WORLD
+from tests.serving import TLS
 
 ACCEPT = 'multipart/mixed;boundary=graphql;subscriptionSpec="1.0", application/json'
 HEADERS = {**KEY, "Content-Type": "application/json", "Accept": ACCEPT}
@@ -52,7 +53,7 @@ async def test_a_quiet_stream_beats(address: str) -> None:
     body = orjson.dumps({"query": 'subscription { never(name: "beating") }'})
     seen = ""
     async with (
-        httpx2.AsyncClient(base_url=f"http://{address}", timeout=5) as client,
+        httpx2.AsyncClient(base_url=f"http://{address}", timeout=5, verify=TLS) as client,
         client.stream("POST", "/hasty", content=body, headers=HEADERS) as response,
     ):
         async for text in response.aiter_text():

@@ -18,6 +18,7 @@ from app.rules.tokens import TokenKind
 from tests.server.client import PATIENCE, Connection, data
 from tests.server.conftest import House
 from tests.server.lending import Lending, Loan
+from tests.serving import TLS
 from tests.world import Member
 
 Transport = Literal["ws", "sse", "multipart"]
@@ -91,7 +92,7 @@ async def streaming(
 ) -> AsyncIterator[httpx2.Response]:
     """The answer to a POST, as it comes."""
     async with (
-        httpx2.AsyncClient(timeout=PATIENCE) as http,
+        httpx2.AsyncClient(timeout=PATIENCE, verify=TLS) as http,
         http.stream(
             "POST", f"http://127.0.0.1:{port}/graphql", json=payload, headers={"X-API-Key": key, **headers}
         ) as answer,
