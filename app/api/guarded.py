@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import cast
 
 import strawberry
@@ -12,6 +13,7 @@ from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.graphql import OperationType
 from typing_extensions import override
 
+from app.api.documents import Documents, KnownDocuments
 from app.api.errors import PublicErrors, failure
 from app.api.limits import Limits
 from app.api.requests import Operation
@@ -31,13 +33,14 @@ class GuardedSchema(strawberry.Schema):
         subscription: type | None = None,
         types: Iterable[type] = (),
     ) -> None:
+        documents = Documents()
         super().__init__(
             query,
             mutation,
             subscription,
             types=types,
             config=StrawberryConfig(scalar_map=SCALARS),
-            extensions=(PublicErrors, Limits, PlacedValues),
+            extensions=(PublicErrors, Limits, PlacedValues, partial(KnownDocuments, documents)),
         )
 
     @override
