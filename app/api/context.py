@@ -10,6 +10,7 @@ import strawberry
 from app.api.at_once import FairShare
 from app.api.loaders import Loaders, Query
 from app.delivery.webhooks.parts import Sender
+from app.egress.origins import Reach
 from app.identity.callers import Caller, recheck, recheck_at_end
 from app.identity.plans import Plans
 from app.ledger.read import Wanted
@@ -60,6 +61,11 @@ class Gateway:
     def sender(self) -> Sender:
         """What webhooks are sent by."""
         return Sender(self.keys, self.public_url, self.settings.webhook_schedule)
+
+    @property
+    def reach(self) -> Reach:
+        """Where tenants may have us push to."""
+        return Reach(self.settings.egress_allow, self.settings.require_https)
 
     def share(self, tenant_id: TenantId) -> FairShare:
         """What a tenant reads and writes through, so that it leaves room for the others (promise 10)."""

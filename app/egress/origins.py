@@ -7,6 +7,7 @@ when it is called (see `addresses`).
 import re
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 from urllib.parse import unquote
@@ -27,6 +28,20 @@ _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 #: A host whose last label is a number is an IPv4 address to every resolver (WHATWG URL, "ends in a number").
 _NUMERIC = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where what we push to may be: private networks that are allowed, and whether plain http:// is."""
+
+    allow: Sequence[Network]
+    require_https: bool
+
+    def refusal(self, url: str) -> str | None:
+        """What is wrong with `url` as an address to push to, as `origin_refusal` says it."""
+        if self.require_https and not url.lower().startswith("https://"):
+            return "must start with https://: this gateway takes no other (CROSSGRANT_REQUIRE_HTTPS)"
+        return origin_refusal(url, self.allow)
 
 
 def origin_refusal(url: str, allow: Sequence[Network]) -> str | None:

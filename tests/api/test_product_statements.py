@@ -17,8 +17,9 @@ from app.delegations.amending import Amendment, amend_delegation
 from app.delegations.bindings import create_binding
 from app.delegations.offers import OfferDraft, offer
 from app.delivery.webhooks.again import missed, recover
-from app.delivery.webhooks.endpoints import EndpointChanges, Reach, Secret, create_endpoint
+from app.delivery.webhooks.endpoints import EndpointChanges, Secret, create_endpoint
 from app.delivery.webhooks.parts import Sender
+from app.egress.origins import Reach
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.inventory.actions import define_action

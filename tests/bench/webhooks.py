@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.api.context import Gateway
-from app.delivery.webhooks.endpoints import EndpointChanges, Reach, create_endpoint
+from app.delivery.webhooks.endpoints import EndpointChanges, create_endpoint
+from app.egress.origins import Reach
 from app.identity.callers import Caller, find_caller
 from app.identity.tenants import create_tenant
 from app.ledger.append import append, own

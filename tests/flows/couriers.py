@@ -10,10 +10,11 @@ from standardwebhooks import Webhook
 from typing_extensions import override
 
 from app.delivery.webhooks.courier import Courier
-from app.delivery.webhooks.endpoints import EndpointChanges, Reach, Secret, create_endpoint, update_endpoint
+from app.delivery.webhooks.endpoints import EndpointChanges, Secret, create_endpoint, update_endpoint
 from app.delivery.webhooks.parts import LEASE, Sender
 from app.delivery.webhooks.sending import SECONDS
 from app.egress.client import Egress
+from app.egress.origins import Reach
 from app.rules.webhooks import DeliveryStatus, EndpointStatus
 from app.store.engine import Facts
 from app.store.tables import WebhookDelivery, WebhookEndpoint

@@ -9,12 +9,12 @@ from app.delivery.webhooks import again, endpoints
 from app.delivery.webhooks.again import missed, recover, redeliver, send_test
 from app.delivery.webhooks.endpoints import (
     EndpointChanges,
-    Reach,
     Secret,
     create_endpoint,
     delete_endpoint,
     update_endpoint,
 )
+from app.egress.origins import Reach
 from app.rules.entries import Event
 from app.rules.errors import Code, Forbidden, Refusal
 from app.rules.ids import DeliveryId, EndpointId, Instant

@@ -25,7 +25,6 @@ from app.api.types.payloads import (
 from app.api.types.webhooks import WebhookDelivery, WebhookEndpoint
 from app.delivery.webhooks.again import missed, recover, redeliver, send_test
 from app.delivery.webhooks.endpoints import (
-    Reach,
     create_endpoint,
     delete_endpoint,
     rotate_secret,
@@ -51,7 +50,7 @@ class WebhookMutations:
         """Have entries of your tenant's log sent somewhere, from now on."""
         gateway, caller = info.context.gateway, info.context.caller
         make = partial(
-            create_endpoint, caller=caller, keys=gateway.keys, reach=_reach(info), asked=input.changes()
+            create_endpoint, caller=caller, keys=gateway.keys, reach=gateway.reach, asked=input.changes()
         )
         made = await create(
             info.context,
@@ -77,7 +76,7 @@ class WebhookMutations:
         """Change an endpoint of your tenant, halt it, or let it go on."""
         endpoint_id = as_id(EndpointId, input.endpoint_id)
         row = await info.context.write(
-            update_endpoint, info.context.caller, _reach(info), endpoint_id, input.changes()
+            update_endpoint, info.context.caller, info.context.gateway.reach, endpoint_id, input.changes()
         )
         if isinstance(row, Refusal):
             return WebhookEndpointPayload.refused(row)
@@ -141,11 +140,6 @@ class WebhookMutations:
         if isinstance(count, Refusal):
             return RecoverDeliveriesPayload.refused(count)
         return RecoverDeliveriesPayload(count=count)
-
-
-def _reach(info: Info) -> Reach:
-    settings = info.context.gateway.settings
-    return Reach(settings.egress_allow, settings.require_https)
 
 
 def _delivery(row: tables.WebhookDelivery | Refusal) -> WebhookDeliveryPayload:

@@ -2,12 +2,11 @@
 
 import secrets
 from base64 import b64decode
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
 
-from app.egress.origins import origin_refusal
+from app.egress.origins import Reach
 from app.identity.callers import Caller
 from app.identity.tenants import lock_tenant
 from app.ledger.append import append, own
@@ -18,7 +17,6 @@ from app.rules.ids import DAY, SECOND, EndpointId, Instant, TenantId
 from app.rules.permissions import Permission
 from app.rules.texts import LONGEST_TEXT, refuse_text
 from app.rules.webhooks import SECRET_BYTES, SECRET_PREFIX, EndpointStatus, refuse_events, render_secret
-from app.settings import Network
 from app.store.engine import Tx
 from app.store.keys import Keys, new_id
 from app.store.tables import WebhookDelivery, WebhookEndpoint
@@ -27,14 +25,6 @@ MOST_ENDPOINTS = 50
 LONGEST_OVERLAP = 7 * DAY // SECOND  # seconds
 
 _CHUNK = 500  # rows in one transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Where an endpoint may be: private networks that are allowed, and whether plain http:// is."""
-
-    allow: Sequence[Network]
-    require_https: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +183,11 @@ def _told(endpoint: WebhookEndpoint) -> dict[str, object]:
 
 
 def _refuse(asked: EndpointChanges, reach: Reach) -> Refusal | None:
-    if asked.url is not None and (reason := _url_refusal(asked.url, reach)):
+    if asked.url is not None and (reason := reach.refusal(asked.url)):
         return Refusal(Code.INVALID, f"url {reason}", ("url",))
     if asked.events is not None and (refusal := refuse_events(asked.events)):
         return refusal
     return refuse_text("description", asked.description or "", longest=LONGEST_TEXT, empty=True)
-
-
-def _url_refusal(url: str, reach: Reach) -> str | None:
-    if reach.require_https and not url.lower().startswith("https://"):
-        return "must start with https://: this gateway takes no other (CROSSGRANT_REQUIRE_HTTPS)"
-    return origin_refusal(url, reach.allow)
 
 
 def _refuse_many(tx: Tx, tenant_id: TenantId) -> Refusal | None:
