@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from app.ledger.append import Fact, append
 from app.proxy.records import action_fact
@@ -16,8 +16,8 @@ from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import AgentId, BootId, DispatchId
 from app.rules.windows import counts, windows_at
+from app.store.boots import is_gone
 from app.store.engine import Store, Tx
-from app.store.postgres import boot_lock
 from app.store.tables import Binding, Dispatch, IdempotencyKey, UsageWindow
 from app.telemetry import get_logger
 
@@ -86,26 +86,18 @@ class Settler:
 
 
 def settle_abandoned(tx: Tx, mine: BootId) -> int:
-    """Settles some of what processes left that are gone. Theirs it was if their lock can be taken; on SQLite a
-    process starts only when every other has ended, so every other boot's are.
-    """
+    """Settles some of what processes left that are gone."""
     boots = (
         select(Dispatch.boot_id)
         .where(Dispatch.outcome == Outcome.PENDING, Dispatch.boot_id != mine)
         .distinct()
     )
-    gone = [boot for boot in tx.scalars(boots) if _is_gone(tx, boot)]
+    gone = [boot for boot in tx.scalars(boots) if is_gone(tx, boot)]
     if not gone:
         return 0
     left = select(Dispatch.id).where(Dispatch.outcome == Outcome.PENDING, Dispatch.boot_id.in_(gone))
     ids = list(tx.scalars(left.limit(_CHUNK)))
     return settle(tx, ids, Outcome.INDETERMINATE, Code.GATEWAY_CRASHED)
-
-
-def _is_gone(tx: Tx, boot_id: BootId) -> bool:
-    if tx.get_bind().dialect.name == "sqlite":
-        return True
-    return bool(tx.scalar(select(func.pg_try_advisory_xact_lock(boot_lock(boot_id)))))
 
 
 def settle(tx: Tx, ids: Iterable[DispatchId], outcome: Outcome, code: Code) -> int:
