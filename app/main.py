@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.callbacks import Callbacks
 from app.api.context import Gateway
-from app.api.schema import make_view
+from app.api.live import Live
+from app.api.schema import make_schema, make_view
 from app.delegations.advising import note_uses
 from app.delegations.endings import sweep
+from app.delivery.callbacks.sending import Post
 from app.delivery.webhooks.courier import Courier
 from app.delivery.webhooks.endpoints import purge_endpoints
 from app.delivery.webhooks.parts import Sender
@@ -122,15 +125,18 @@ async def _serving(
     egress = Egress(settings.egress_allow)
     assertions = Assertions(keys.signing, public_url)
     # Of their own: receivers that hang take no connection from upstreams.
-    webhook_egress = Egress(settings.egress_allow)
+    webhook_egress, callback_egress = Egress(settings.egress_allow), Egress(settings.egress_allow)
     courier = Courier(store, webhook_egress, Sender(keys, public_url, settings.webhook_schedule))
     wake.on_appended = courier.appended
     judges = Judges(committer)
     performer = Performer(committer, judges, inflight, egress, keys, assertions)
     gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
+    schema = make_schema()
+    live = Live(gateway, schema)
+    callbacks = Callbacks(gateway, schema, live, Post(callback_egress), boot_id)
     app = assemble(
         {
-            "/graphql": make_view(gateway),
+            "/graphql": make_view(gateway, schema, live, callbacks),
             PREFIX: Proxy(store, performer, keys, settings.trusted_proxies),
             "/.well-known/jwks.json": only(_document(assertions.jwks()), "GET"),
             "/healthz": healthz(),
@@ -152,6 +158,7 @@ async def _serving(
         wake.listen(),
         inflight.poll(),
         courier.run(),
+        callbacks.run(),
         _every(_SWEEP, lambda: _until_none(store, sweep)),
         _every(_UPKEEP, lambda: _upkeep(gateway)),
     ]
@@ -165,6 +172,7 @@ async def _serving(
         with suppress(Exception):  # what it records may be lost with a crash as well
             await _upkeep(gateway)
         judges.close()
+        await callback_egress.close()
         await webhook_egress.close()
         await egress.close()
 

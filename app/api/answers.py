@@ -7,7 +7,7 @@ from starlette.responses import Response
 from strawberry.types import ExecutionResult
 
 from app.api.errors import before_data, code_of, failure, refused, retry_after
-from app.api.requests import STREAMS, Media
+from app.api.requests import PLAIN, Media
 from app.rules.errors import Code
 
 #: HTTP statuses of requests that fail as a whole; every other code is 400.
@@ -81,6 +81,6 @@ def refusal(
 def json_response(
     body: bytes, media: Media, status: int, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """JSON under the media type that the client chose; what would have been a stream is application/json."""
-    shown = Media.JSON if media in STREAMS else media
+    """JSON under the media type that the client chose; where that has many results it is application/json."""
+    shown = media if media in PLAIN else Media.JSON
     return Response(body, status, headers, f"{shown}; charset=utf-8")

@@ -44,7 +44,10 @@ _UNKNOWN = "the gateway lost its database midway: look whether this was done bef
 _RETRY_AFTER = 5  # seconds
 
 #: Every transport takes queries and mutations; one answer is not enough for a subscription.
-_MANY_RESULTS = "a subscription has many results: POST it with Accept: text/event-stream, or use a WebSocket"
+_MANY_RESULTS = (
+    "a subscription has many results: POST it with Accept: text/event-stream, use a WebSocket, or have them POSTed "
+    "to a callback (Accept: application/json;callbackSpec=1.0)"
+)
 
 
 class PublicError(GraphQLError):

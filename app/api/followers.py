@@ -8,10 +8,19 @@ from app.api.batches import Batch, Close, cut
 from app.api.types.audit import log_of
 from app.identity.callers import Caller
 from app.rules.errors import Forbidden, SlowReader, Unauthenticated
-from app.rules.permissions import PERMISSIONS
+from app.rules.permissions import PERMISSIONS, Role
 
 UNAUTHORIZED = 4401  # graphql-transport-ws
 FORBIDDEN = 4403
+
+
+def lost(role: Role, caller: Caller | None) -> Unauthenticated | Forbidden | None:
+    """Why whoever began with a role may not go on as this caller: the key has ended, or may less."""
+    if caller is None:
+        return Unauthenticated("your API key has been revoked or has expired: ask an owner for a new one")
+    if PERMISSIONS[caller.role] >= PERMISSIONS[role]:
+        return None
+    return Forbidden(f"your key's role was {role} and is {caller.role} now: subscribe again")
 
 
 class Follower:
@@ -46,20 +55,12 @@ class Follower:
 
     def judge(self, caller: Caller | None) -> bool:
         """Whether it may have what was read when its caller was this; if not, it ends."""
-        if caller is None:
-            self._cut(
-                Unauthenticated("your API key has been revoked or has expired: ask an owner for a new one"),
-                UNAUTHORIZED,
-            )
-        elif not PERMISSIONS[caller.role] >= PERMISSIONS[self.caller.role]:
-            message = f"your key's role was {self.caller.role} and is {caller.role} now: subscribe again"
-            self._cut(Forbidden(message), FORBIDDEN)
-        else:
+        no = lost(self.caller.role, caller)
+        if no is None:
             return True
-        return False
-
-    def _cut(self, no: Unauthenticated | Forbidden, code: int) -> None:
+        code = UNAUTHORIZED if isinstance(no, Unauthenticated) else FORBIDDEN
         self.end(cut(no, Close(code, no.message)))
+        return False
 
     def end(self, batch: Batch | None = None) -> None:
         """Ends it, after what waits; with this, if anything."""

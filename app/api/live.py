@@ -51,8 +51,7 @@ class Own:
         self, after: str | None, wanted: Wanted, variable: str | None
     ) -> AsyncGenerator[LedgerEntry, None]:
         """Entries of its tenant's log after a cursor. `Last-Event-ID` is the later one: it came with a reconnection."""
-        resume = self._context.resume
-        start = self._start("after", after) if resume is None else self._start("Last-Event-ID", resume)
+        start = start_of(self._context, after)
 
         def join(reached: int) -> int:
             self.follower = self._join(wanted, reached, variable)
@@ -66,11 +65,14 @@ class Own:
                 yield entry
         self.has_joined = True
 
-    def _start(self, name: str, cursor: str | None) -> int | None:
-        try:
-            return self._log.page(after=cursor).after
-        except BadInput as bad:
-            raise BadInput(f"{name}{bad.message.removeprefix('after')}") from None
+
+def start_of(context: Context, after: str | None) -> int | None:
+    """The place after which a subscription begins. Raises BadInput, naming what holds a cursor that is none."""
+    name, cursor = ("after", after) if context.resume is None else ("Last-Event-ID", context.resume)
+    try:
+        return log_of(context.tenant_id).page(after=cursor).after
+    except BadInput as bad:
+        raise BadInput(f"{name}{bad.message.removeprefix('after')}") from None
 
 
 class _Asked(NamedTuple):

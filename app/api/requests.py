@@ -17,6 +17,7 @@ T = TypeVar("T")
 _MANY_DIGITS = re.compile("[0-9]{19}")
 
 _SUBSCRIPTION_SPEC = re.compile(r'subscriptionspec="?1\.0"?')
+_CALLBACK_SPEC = re.compile(r'callbackspec="?1\.0"?')
 _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
@@ -27,7 +28,11 @@ class Media(StrEnum):
     GRAPHQL = "application/graphql-response+json"
     EVENTS = "text/event-stream"
     MULTIPART = "multipart/mixed"  # of subscriptions alone: `subscriptionSpec="1.0"`
+    CALLBACK = "application/json;callbackSpec=1.0"  # of subscriptions alone; the rest is application/json
 
+
+#: One answer, as JSON.
+PLAIN = frozenset({Media.JSON, Media.GRAPHQL})
 
 #: Of many results.
 STREAMS = frozenset({Media.EVENTS, Media.MULTIPART})
@@ -40,6 +45,8 @@ class Operation:
     query: str
     variables: dict[str, object]
     name: str | None
+    #: What stands in `extensions.subscription`: where a router wants the results, if one asks.
+    callback: object = None
 
 
 class Declined(Exception):
@@ -78,13 +85,19 @@ def preferred(accept: list[str]) -> Media | None:
     quality = {_named(one): (_quality(one[1:]), -at) for at, one in reversed([*enumerate(ranges)])}
     found = {media: _best_match(media, quality) for media in Media}
     best = max(found, key=found.__getitem__)
+    if best in PLAIN and found[Media.CALLBACK][0] > 0:
+        best = Media.CALLBACK  # a router adds it to what it takes anyway
     return best if found[best][0] > 0 else None
+
+
+#: What nobody means by a wildcard.
+_EXACT = frozenset({Media.MULTIPART, Media.CALLBACK})
 
 
 def _best_match(media: Media, quality: dict[str, tuple[float, int]]) -> tuple[float, int]:
     kind = media.partition("/")[0]
-    if media is Media.MULTIPART:
-        return quality.get(media, (0.0, 0))  # nobody means it by a wildcard
+    if media in _EXACT:
+        return quality.get(media, (0.0, 0))
     matches = (quality[one] for one in (media, f"{kind}/*", "*/*") if one in quality)
     return next(matches, (0.0, 0))
 
@@ -94,6 +107,8 @@ def _named(range: list[str]) -> str:
     name, *parameters = (part.strip() for part in range)
     if name == Media.MULTIPART and not any(_SUBSCRIPTION_SPEC.fullmatch(one) for one in parameters):
         return "multipart/mixed of another kind"
+    if name == Media.JSON and any(_CALLBACK_SPEC.fullmatch(one) for one in parameters):
+        return Media.CALLBACK
     return name
 
 
@@ -137,9 +152,10 @@ def operation_of(payload: object) -> Operation:
         raise BadInput("the request must be one JSON object with a `query`; batches are not taken")
     if not isinstance(query := payload.get("query"), str):
         raise BadInput("query must be a string that holds a GraphQL document")
-    _optional(payload, "extensions", dict, "an object")
+    extensions = _optional(payload, "extensions", dict, "an object") or {}
     variables = _optional(payload, "variables", dict, "an object")
-    return Operation(query, variables or {}, _optional(payload, "operationName", str, "a string"))
+    name = _optional(payload, "operationName", str, "a string")
+    return Operation(query, variables or {}, name, extensions.get("subscription"))
 
 
 def _optional(payload: dict[str, object], name: str, kind: type[T], article: str) -> T | None:

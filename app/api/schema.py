@@ -16,6 +16,7 @@ from graphql import (
 )
 from starlette.requests import HTTPConnection
 
+from app.api.callbacks import Callbacks
 from app.api.context import Context, Gateway
 from app.api.door import Door
 from app.api.finding import NODES
@@ -58,7 +59,9 @@ def print_sdl() -> str:
     return print_schema(lexicographic_sort_schema(make_schema()._schema))
 
 
-def make_view(gateway: Gateway) -> View[Caller, Context]:
+def make_view(
+    gateway: Gateway, schema: GuardedSchema, live: Live, callbacks: Callbacks
+) -> View[Caller, Context]:
     """The endpoint, for callers with an API key."""
 
     def context_for(caller: Caller, connection: HTTPConnection) -> Context:
@@ -66,13 +69,13 @@ def make_view(gateway: Gateway) -> View[Caller, Context]:
         resume = connection.headers.get("last-event-id") if connection.scope["type"] == "http" else None
         return Context(gateway, caller, address, resume or None)
 
-    schema = make_schema()
     return View(
         schema,
         authenticate=Door(gateway),
         context_for=context_for,
         whose=_tenant_of,
-        batches=Live(gateway, schema).batches,
+        batches=live.batches,
+        call_back=callbacks.answer,
     )
 
 

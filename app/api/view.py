@@ -40,6 +40,9 @@ Authenticate = Callable[[Mapping[str, str]], Awaitable[Caller | None]]
 #: What resolvers get as `info.context`; made for each operation anew, so nothing in it outlives one.
 ContextFor = Callable[[Caller, HTTPConnection], Context]
 
+#: Has a subscription's results sent to where `operation.callback` says; answers whatever else it is.
+CallBack = Callable[[Operation, Context], Awaitable[Response]]
+
 #: How a stream's results are run.
 Batches = Callable[[Operation, Context], AsyncGenerator[Batch, None]]
 
@@ -70,6 +73,7 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         context_for: ContextFor[Caller, Context],
         whose: Callable[[Caller], Hashable],
         batches: Batches[Context] | None = None,
+        call_back: CallBack[Context] | None = None,
     ) -> None:
         super().__init__(
             schema,
@@ -82,6 +86,7 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         self.public = PublicSchema(schema)
         self.whose = whose
         self.batches = batches or self._one_by_one
+        self.call_back = call_back
         self.streams = AtMost(self.most_streams, "operations over WebSockets and event streams")
         self.connections = AtMost(self.most_connections, "WebSockets")
         self.authenticate = authenticate
@@ -136,6 +141,8 @@ class View(GraphQL[Any, None], Generic[Caller, Context]):
         context = self.context_for(caller, request)
         if form:
             return Stream(self._stream(caller, operation, context), form, self.quiet_seconds)
+        if media is Media.CALLBACK and self.call_back is not None:
+            return await self.call_back(operation, context)
         async with aclosing(self.schema.results(operation, context, _ONE_ANSWER)) as results:
             return answer(await anext(results), media)
 

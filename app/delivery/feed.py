@@ -66,7 +66,7 @@ async def catch_up(
     has not read yet, it reads here. Raises Unauthenticated or Forbidden when the key has ended or may less, BadInput where
     the log has no such place.
     """
-    position.reached = await store.read(_begin, caller, after)
+    position.reached = await store.read(begin, caller, after)
     until: int | None = None
     while until is None or position.reached < until:
         own = await store.read(_own, caller, position.reached, wanted, until)
@@ -84,7 +84,8 @@ class _Own:
     ended: bool
 
 
-def _begin(tx: Tx, caller: Caller, after: int | None) -> int:
+def begin(tx: Tx, caller: Caller, after: int | None) -> int:
+    """Where a subscriber begins: after `after`, or at the end as it is now. Raises as `catch_up` does."""
     recheck(tx, caller).require(Permission.AUDIT)
     last = head(tx, caller.tenant_id)
     if after is not None and after > last:

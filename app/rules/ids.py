@@ -20,6 +20,7 @@ PairId = NewType("PairId", str)
 BootId = NewType("BootId", str)
 EndpointId = NewType("EndpointId", str)
 DeliveryId = NewType("DeliveryId", str)
+CallbackId = NewType("CallbackId", str)
 
 #: Microseconds since 1970-01-01T00:00:00Z. One number for both stores, the wire and the ledger.
 Instant = NewType("Instant", int)
@@ -30,7 +31,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 PREFIXES = frozenset(
-    {"ten", "key", "agt", "ups", "act", "dlg", "bnd", "tok", "dsp", "aud", "par", "bot", "whk", "whd"}
+    {"ten", "key", "agt", "ups", "act", "dlg", "bnd", "tok", "dsp", "aud", "par", "bot", "whk", "whd", "cbs"}
 )
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

@@ -89,6 +89,7 @@ class Row(DeclarativeBase):
                 ids.BootId,
                 ids.EndpointId,
                 ids.DeliveryId,
+                ids.CallbackId,
             ),
             Bytewise,
         ),
@@ -440,6 +441,33 @@ class LedgerEntry(Row):
     dispatch_id: Mapped[ids.DispatchId | None]
     body: Mapped[str]
     leaf_hash: Mapped[str]
+
+
+class CallbackSubscription(Row):
+    """A subscription that is POSTed to a router. What is sealed opens only for this tenant and row."""
+
+    __tablename__ = "callback_subscriptions"
+    __table_args__ = (Index(None, "tenant_id", "subscription_id", "url", unique=True),)
+
+    id: Mapped[ids.CallbackId] = mapped_column(primary_key=True)
+    tenant_id: Mapped[ids.TenantId] = mapped_column(ForeignKey("tenants.id"))
+    #: By which key it was made, and what that key's role was: it ends when the key does, or may less.
+    key_id: Mapped[ids.ApiKeyId] = mapped_column(ForeignKey("api_keys.id"))
+    role: Mapped[Role]
+    #: The router's own name for it.
+    subscription_id: Mapped[str]
+    url: Mapped[str]
+    sealed_verifier: Mapped[str]
+    heartbeat_ms: Mapped[int]
+    query: Mapped[str]
+    #: JSON, with every integer as it came.
+    variables: Mapped[str]
+    operation_name: Mapped[str | None]
+    #: The last entry of the ledger that the router has taken, or after which it began.
+    seq: Mapped[int] = mapped_column(BigInteger)
+    #: The process that sends it; none between two of them.
+    boot_id: Mapped[ids.BootId | None] = mapped_column(index=True)
+    created_at: Mapped[Instant]
 
 
 class WebhookEndpoint(Row):

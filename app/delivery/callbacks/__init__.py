@@ -1,0 +1,1 @@
+"""Callbacks: subscriptions that are POSTed to a router, which holds no connection for them."""
