@@ -28,7 +28,7 @@ from app.api.types.audit import log_of
 from app.delivery.callbacks.asked import LARGEST_OPERATION, Asked, asked_in
 from app.delivery.callbacks.keeper import Held, Keeper
 from app.delivery.callbacks.rows import Ran, register
-from app.delivery.callbacks.sending import PROTOCOL, Heard, Post, Router
+from app.delivery.callbacks.sending import PROTOCOL, Post, Router
 from app.delivery.feed import begin
 from app.identity.callers import standing
 from app.ledger.read import Wanted
@@ -99,8 +99,7 @@ class Callbacks:
 
     async def _check(self, asked: Asked, context: Context) -> None:
         router = Router(context.tenant_id, asked.url, asked.subscription_id, asked.verifier)
-        heard, why = await self._post.once(router, router.check())
-        if heard is not Heard.TAKEN:
+        if (why := await self._post.agreed(router)) is not None:
             raise BadInput(
                 f"extensions.subscription.callbackUrl: the check that was POSTed there failed: {why}; "
                 "a router answers it with 204"

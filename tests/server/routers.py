@@ -1,5 +1,6 @@
 """A router's side of callbacks: a real server that takes what is POSTed to it, and logs it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,9 +9,12 @@ from uuid import uuid4
 
 import orjson
 
+from app.store.tables import CallbackSubscription
 from tests.server.client import Answer, Connection, request
+from tests.server.lending import Lending
 from tests.server.streams import EVENTS, Edge
 from tests.upstreams import Line, Play, Seen, Upstream, head, upstream
+from tests.world import Member
 
 ACCEPT = "application/json;callbackSpec=1.0"
 PROTOCOL = ("subscription-protocol", "callback/1.0")
@@ -121,3 +125,14 @@ async def router(port: int = 0) -> AsyncIterator[Router]:
     """A router for the length of a block."""
     async with upstream(port) as at:
         yield Router(at)
+
+
+async def subscriptions(lending: Lending, member: Member) -> list[CallbackSubscription]:
+    """What a tenant has in the store."""
+    return await lending.rows(CallbackSubscription, CallbackSubscription.tenant_id == member.id)
+
+
+async def none_left(lending: Lending, member: Member) -> None:
+    """Waits until a tenant has none in the store."""
+    while await subscriptions(lending, member):  # noqa: ASYNC110  # announced by nobody
+        await asyncio.sleep(0.02)

@@ -25,6 +25,8 @@ SECONDS: Final = 10.0
 #: Whatever fails for so long ends the subscription: its router has given it up long before.
 PATIENCE: Final = 60.0
 _LARGEST: Final = 64 * 1024  # bytes; of the answer nothing but the status counts
+#: Some routers ask before they listen, and say 404 until then: the first check is tried for 2 seconds.
+_AT_ONCE, _SOON = 2.0, 0.05
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds before the next try, doubled each time
 #: POSTs under way of one tenant, and of those to one origin: a router that hangs takes no turn from others.
 _OF_TENANT, _OF_ORIGIN = 256, 64
@@ -87,6 +89,18 @@ class Post:
         async with origin, tenant:
             outcome = await self._egress.send(out, total=self._seconds, idle=self._seconds, limit=_LARGEST)
         return _heard(outcome)
+
+    async def agreed(self, router: Router) -> str | None:
+        """Asks whether a router wants what it has just asked for. Returns what it said if it does not."""
+        began, pause = time.monotonic(), _SOON
+        while True:
+            heard, why = await self.once(router, router.check())
+            if heard is Heard.TAKEN:
+                return None
+            if time.monotonic() - began >= _AT_ONCE:
+                return why
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def insist(self, router: Router, body: bytes) -> Heard:
         """Sends it until it is taken or nothing more is wanted, which is also what long silence means."""
