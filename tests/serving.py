@@ -34,7 +34,8 @@ ROOT = Path(__file__).parent.parent
 TLS = ssl.create_default_context()
 
 #: The command as it is installed, whatever the PATH says.
-CROSSGRANT = [sys.executable, "-c", "from app.cli import main; main()"]
+_MAIN = "from app.cli import main; main()"
+CROSSGRANT = [sys.executable, "-c", _MAIN]
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ class Installation:
     more: Mapping[str, str] = field(default_factory=dict)
     #: How many files its server may have open.
     files: int | None = None
+    #: What a test replaces in its server, in Python.
+    before: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -160,7 +163,7 @@ class Installation:
         log = _free(self.data_dir)
         with log.open("wb") as errors:
             process = await asyncio.create_subprocess_exec(
-                *CROSSGRANT,
+                *(sys.executable, "-c", f"{self.before}\n{_MAIN}"),
                 *("serve", "--port", "0", *options),
                 env=self.environment,
                 stdout=PIPE,

@@ -1,4 +1,4 @@
-"""A router's side of callbacks: a real server that takes what is POSTed to it, and logs it."""
+"""A router's side of callbacks: a real server that takes what is POSTed to it, and keeps what it has taken."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -21,20 +21,9 @@ PROTOCOL = ("subscription-protocol", "callback/1.0")
 Message = dict[str, Any]
 
 
-@dataclass
-class Take(Play):
-    """Answers 204 as a router does; 404 to what it has given up."""
-
-    given_up: set[str] = field(default_factory=set)
-
-    async def __call__(self, line: Line, seen: Seen) -> None:
-        gone = orjson.loads(seen.body)["id"] in self.given_up
-        await line.say(head(404 if gone else 204, 0, [PROTOCOL]))
-
-
 @dataclass(frozen=True)
 class Subscribed:
-    """What a router asked a gateway for."""
+    """What a router asks a gateway for."""
 
     id: str
     url: str
@@ -42,59 +31,101 @@ class Subscribed:
     extension: dict[str, object]
 
 
+@dataclass
+class Taking(Play):
+    """Answers 204 as a router does, and 404 to what it has given up. Has what it has taken, with when."""
+
+    taken: list[tuple[float, Message]] = field(default_factory=list)
+    given_up: set[str] = field(default_factory=set)
+    moved: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def __call__(self, line: Line, seen: Seen) -> None:
+        message = orjson.loads(seen.body)
+        gone = message["id"] in self.given_up
+        if not gone:
+            assert seen.header(PROTOCOL[0]) == PROTOCOL[1]
+            assert seen.header("content-type") == "application/json"
+            self.taken.append((asyncio.get_running_loop().time(), message))
+        await line.say(head(404 if gone else 204, 0, [PROTOCOL]))
+        async with self.moved:
+            self.moved.notify_all()
+
+
+@dataclass
+class Sometimes(Play):
+    """Plays another part at times: `when` says of each message whether."""
+
+    taking: Taking
+    other: Play
+    when: Callable[[Message], bool]
+
+    async def __call__(self, line: Line, seen: Seen) -> None:
+        play = self.other if self.when(orjson.loads(seen.body)) else self.taking
+        await play(line, seen)
+
+
 class Router:
     """It has an id and a verifier for each subscription."""
 
     def __init__(self, at: Upstream) -> None:
         self.at = at
-        self.take = Take()
-        at.play = self.take
+        self.taking = at.play = Taking()
 
-    def wants(self, heartbeat: int | None = 0, path: str | None = None) -> Subscribed:
+    def wants(self, heartbeat: int = 0) -> Subscribed:
         """A subscription with an address of its own."""
         id, verifier = str(uuid4()), uuid4().hex
-        url = f"{self.at.url}{path or '/callback/' + id}"
-        extension: dict[str, object] = {"callbackUrl": url, "subscriptionId": id, "verifier": verifier}
-        if heartbeat is not None:
-            extension["heartbeatIntervalMs"] = heartbeat
-        return Subscribed(id, url, verifier, extension)
+        url = f"{self.at.url}/callback/{id}"
+        asked = {"callbackUrl": url, "subscriptionId": id, "verifier": verifier}
+        return Subscribed(id, url, verifier, {**asked, "heartbeatIntervalMs": heartbeat})
 
-    async def subscribed(self, port: int, key: str, heartbeat: int = 0, **variables: object) -> Subscribed:
+    async def subscribed(
+        self,
+        port: int,
+        key: str,
+        variables: Mapping[str, object] | None = None,
+        *,
+        heartbeat: int = 0,
+        query: str = EVENTS,
+    ) -> Subscribed:
         """One that the gateway has agreed to."""
         wanted = self.wants(heartbeat)
-        answer = await subscribe(port, key, wanted.extension, variables)
+        answer = await subscribe(port, key, wanted.extension, variables, query=query)
         assert answer.json == {"data": None}, answer.body
         return wanted
 
+    def play(self, other: Play, when: Callable[[Message], bool]) -> None:
+        """Plays another part at times."""
+        self.at.play = Sometimes(self.taking, other, when)
+
     def give_up(self, wanted: Subscribed) -> None:
         """Answers 404 from now on."""
-        self.take.given_up.add(wanted.id)
+        self.taking.given_up.add(wanted.id)
+
+    def times(self, wanted: Subscribed, action: str) -> list[float]:
+        """When what came."""
+        return [at for at, each in self.taking.taken if (each["id"], each["action"]) == (wanted.id, action)]
 
     def messages(self, wanted: Subscribed, action: str) -> list[Message]:
-        """What came for it, in order. Everything that comes is as the protocol says."""
-        found = []
-        for seen in self.at.seen:
-            message = orjson.loads(seen.body)
-            if message["id"] == wanted.id:
-                assert (message["kind"], message["verifier"]) == ("subscription", wanted.verifier)
-                assert (seen.header(PROTOCOL[0]), seen.header("content-type")) == (
-                    PROTOCOL[1],
-                    "application/json",
-                )
-                found.append(message)
-        return [message for message in found if message["action"] == action]
+        """What it has taken, in order."""
+        by = (wanted.id, wanted.verifier, "subscription", action)
+        return [
+            each
+            for _, each in self.taking.taken
+            if (each["id"], each["verifier"], each["kind"], each["action"]) == by
+        ]
 
     def edges(self, wanted: Subscribed) -> list[Edge]:
-        """What arrived of the log."""
+        """What it has taken of the log."""
         return [each["payload"]["data"]["delegationEvents"] for each in self.messages(wanted, "next")]
 
-    def seqs(self, wanted: Subscribed) -> list[int]:
-        return [edge["node"]["seq"] for edge in self.edges(wanted)]
+    def ids(self, wanted: Subscribed) -> set[str]:
+        """Of these entries."""
+        return {edge["node"]["id"] for edge in self.edges(wanted)}
 
     async def until(self, ready: Callable[[], bool]) -> None:
-        """Waits for what came to be so."""
-        while not ready():
-            await self.at.saw(len(self.at.seen) + 1)
+        """Waits for what it has taken to be so."""
+        async with self.taking.moved:
+            await self.taking.moved.wait_for(ready)
 
     async def ended(self, wanted: Subscribed) -> str:
         """With which code a subscription was completed, once it is."""
@@ -114,7 +145,11 @@ async def subscribe(
     accept: str = ACCEPT,
 ) -> Answer:
     """Asks a gateway for a subscription over callbacks; its answer as it came."""
-    payload = {"query": query, "variables": dict(variables or {}), "extensions": {"subscription": extension}}
+    payload = {
+        "query": query,
+        "variables": dict(variables or {}),
+        "extensions": {"subscription": extension},
+    }
     headers = [("X-API-Key", key), ("Content-Type", "application/json"), ("Accept", accept)]
     async with Connection(port) as connection:
         return await connection.exchange(request("POST", "/graphql", headers, orjson.dumps(payload)))

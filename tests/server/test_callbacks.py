@@ -1,14 +1,20 @@
-"""Subscriptions over callbacks: what a router is told, and when that ends."""
+"""Subscriptions over callbacks: what a router is asked and told, and when that ends."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import update
 
+from app.api.types.audit import log_of
+from app.rules.ids import TenantId
+from app.rules.permissions import Role
+from app.store.engine import Tx
+from app.store.tables import ApiKey
 from tests.server.client import ask, data
 from tests.server.conftest import House
-from tests.server.routers import Router, router, subscribe
-from tests.server.streams import REVOKE_KEY, a_key, logged
+from tests.server.routers import ACCEPT, Router, none_left, router, subscribe, subscriptions
+from tests.server.streams import EVENTS, REVOKE_KEY, a_key, logged
 from tests.upstreams import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,42 +31,153 @@ async def test_a_router_agrees_and_is_told_what_comes(
     house: House, service: Upstream, federated: Router
 ) -> None:
     loan = await house.lending.loan(service.port)
-    key = loan.delegator.key
     wanted = federated.wants()
-    answer = await subscribe(house.port, key, wanted.extension)
+    answer = await subscribe(house.port, loan.delegator.key, wanted.extension)
     assert (answer.status, answer.json) == (200, {"data": None})
     assert answer.headers["subscription-protocol"] == "callback/1.0"
-    assert len(federated.messages(wanted, "check")) == 1
+    assert len(federated.messages(wanted, "check")) == 1, "before the answer"
     ids = [(await ask(house.port, "GET", loan.at(), [loan.bearer])).dispatch_id for _ in range(5)]
     await federated.until(lambda: len(federated.edges(wanted)) == 5)
-    assert federated.edges(wanted) == [
-        edge for edge in await logged(house.port, loan.delegator) if edge["node"]["dispatchId"] in ids
-    ]
     assert [edge["node"]["dispatchId"] for edge in federated.edges(wanted)] == ids
+    assert federated.edges(wanted) == (await logged(house.port, loan.delegator))[-5:]
 
 
-async def test_it_begins_after_a_cursor_and_ends_when_the_router_wants_no_more(
+async def test_it_begins_after_a_cursor_and_ends_with_404(
     house: House, service: Upstream, federated: Router
 ) -> None:
     loan = await house.lending.loan(service.port)
     first, *rest = await logged(house.port, loan.delegator)
-    wanted = await federated.subscribed(house.port, loan.delegator.key, after=first["cursor"])
+    wanted = await federated.subscribed(house.port, loan.delegator.key, {"after": first["cursor"]})
     await federated.until(lambda: len(federated.edges(wanted)) == len(rest))
     assert federated.edges(wanted) == rest
     federated.give_up(wanted)
-    other = await federated.subscribed(house.port, loan.delegator.key)
-    for _ in range(3):
-        await ask(house.port, "GET", loan.at(), [loan.bearer])
-    await federated.until(lambda: len(federated.edges(other)) == 3)
-    assert len(federated.edges(wanted)) == len(rest) + 1
+    await ask(house.port, "GET", loan.at(), [loan.bearer])
+    await none_left(house.lending, loan.delegator)
 
 
-async def test_it_is_completed_when_its_key_is_revoked(
-    house: House, service: Upstream, federated: Router
+async def test_heartbeats_come_a_quarter_early_and_end_with_404(house: House, federated: Router) -> None:
+    member = await house.lending.tenant()
+    wanted = await federated.subscribed(house.port, member.key, heartbeat=1000)
+    await federated.until(lambda: len(federated.times(wanted, "check")) == 3)
+    one, two, three = federated.times(wanted, "check")
+    assert 0.7 < three - two < 1 > two - one > 0.7, "seconds"
+    federated.give_up(wanted)
+    await none_left(house.lending, member)
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [("revoked", "UNAUTHENTICATED"), ("expired", "UNAUTHENTICATED"), ("downgraded", "FORBIDDEN")],
+)
+async def test_it_is_completed_when_its_key_ends_or_may_less_and_is_told_nothing_later(
+    house: House, federated: Router, how: str, code: str
 ) -> None:
-    loan = await house.lending.loan(service.port)
-    key, key_id = await a_key(house.lending, loan.delegator)
+    member = await house.lending.tenant()
+    expires_at = house.lending.later(1) if how == "expired" else None
+    role = Role.OWNER if how == "downgraded" else Role.AUDITOR
+    key, key_id = await a_key(house.lending, member, expires_at, role)
     wanted = await federated.subscribed(house.port, key)
-    assert await data(house.port, loan.delegator.key, REVOKE_KEY, id=key_id) == {"userErrors": []}
-    assert await federated.ended(wanted) == "UNAUTHENTICATED"
+    other = await federated.subscribed(house.port, member.key)
+    if how == "revoked":
+        await data(house.port, member.key, REVOKE_KEY, id=key_id)
+    elif how == "downgraded":
+        await house.lending.store.write(_downgrade, key_id)
+    if how != "expired":
+        await house.lending.agent(member)
+        await federated.until(lambda: bool(federated.edges(other)))
+    assert await federated.ended(wanted) == code
     assert federated.edges(wanted) == []
+    federated.give_up(other)
+    await house.lending.agent(member)
+    await none_left(house.lending, member)
+
+
+def _downgrade(tx: Tx, key_id: str) -> None:
+    tx.execute(update(ApiKey).where(ApiKey.id == key_id).values(role=Role.AUDITOR))
+
+
+async def test_what_is_wrong_is_said_and_nothing_is_asked_or_made(house: House, federated: Router) -> None:
+    member = await house.lending.tenant()
+    good = federated.wants()
+    beyond = log_of(TenantId(member.id)).cursor(10_000)
+
+    async def refusal(
+        extension: object, variables: Mapping[str, object] | None = None, query: str = EVENTS
+    ) -> tuple[str, str]:
+        answer = await subscribe(house.port, member.key, extension, variables, query=query)
+        [error] = answer.json["errors"]
+        assert "data" not in answer.json
+        return error["extensions"]["code"], error["message"]
+
+    inside = "extensions.subscription"
+    for name, values, said in (
+        ("callbackUrl", [None, 7, ""], "must be"),
+        ("callbackUrl", ["http://10.0.0.1/", "https://[::1]/", "http://169.254.169.254/"], "must be on the"),
+        ("callbackUrl", ["ftp://example.com/", "example.com"], "must be absolute"),
+        ("callbackUrl", ["http://example.com/?id=1"], "must not hold a query"),
+        ("callbackUrl", ["http://me@example.com/"], "must not hold a user name"),
+        ("callbackUrl", ["http://example.com/" + "x" * 2048], "must have at most 2048 characters"),
+        ("subscriptionId", [None, "", 7, "x" * 201, "a\0b"], "must be a string of 1 to 200 printable"),
+        ("verifier", [None, "", {}, "x" * 201, "\n"], "must be a string of 1 to 200 printable"),
+        ("heartbeatIntervalMs", [-1, 1, 999, 3_600_001, 1.5, "5000", True], "must be 0, for none, or an"),
+    ):
+        for value in values:
+            code, message = await refusal({**good.extension, name: value})
+            assert code == "BAD_USER_INPUT"
+            assert message.startswith(f"{inside}.{name} {said}"), message
+    for wrong in (None, 7, "callback"):
+        assert (await refusal(wrong))[1].startswith(f"{inside} must be an object")
+    for variables, query, named in (
+        ({"after": "nonsense"}, EVENTS, "after"),
+        ({"after": beyond}, EVENTS, "after"),
+        ({"events": ["binding.*"] * 51}, EVENTS, "events"),
+        ({}, "subscription { nothing }", "Cannot query field"),
+        ({"more": "x" * 32_768}, EVENTS, "query has"),
+        ({}, f"{EVENTS} # \0", "query must not hold"),
+    ):
+        code, message = await refusal(good.extension, variables, query)
+        assert (code, message.startswith(named)) == ("BAD_USER_INPUT", True), message
+    viewer, _ = await a_key(house.lending, member, role=Role.VIEWER)
+    answer = await subscribe(house.port, viewer, good.extension)
+    assert answer.json["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+    assert federated.messages(good, "check") == []
+    assert await subscriptions(house.lending, member) == []
+
+
+async def test_a_router_that_repeats_itself_has_one_subscription(house: House, federated: Router) -> None:
+    member = await house.lending.tenant()
+    wanted = await federated.subscribed(house.port, member.key)
+    again = await subscribe(house.port, member.key, wanted.extension)
+    assert again.json == {"data": None}
+    for name, value in (("verifier", "another"), ("heartbeatIntervalMs", 5000)):
+        answer = await subscribe(house.port, member.key, {**wanted.extension, name: value})
+        [error] = answer.json["errors"]
+        assert error["message"].startswith("extensions.subscription.subscriptionId names another")
+    [row] = await subscriptions(house.lending, member)
+    assert wanted.verifier not in row.sealed_verifier
+    await house.lending.agent(member)
+    await federated.until(lambda: bool(federated.edges(wanted)))
+    federated.give_up(wanted)
+    await house.lending.agent(member)
+    await none_left(house.lending, member)
+    assert len(federated.edges(wanted)) == 1
+
+
+async def test_what_is_no_subscription_is_answered_as_ever(house: House, federated: Router) -> None:
+    member = await house.lending.tenant()
+    answer = await subscribe(house.port, member.key, None, query="{ __typename }")
+    assert (answer.json, answer.headers["content-type"]) == (
+        {"data": {"__typename": "Query"}},
+        "application/json; charset=utf-8",
+    )
+    wanted = federated.wants()
+    for accept in (f"{ACCEPT}; charset=utf-8", f"application/json, */*, {ACCEPT}"):
+        answer = await subscribe(house.port, member.key, wanted.extension, accept=accept)
+        assert answer.json == {"data": None}
+    [error] = (await subscribe(house.port, member.key, wanted.extension, accept="application/json")).json[
+        "errors"
+    ]
+    assert "callbackSpec=1.0" in error["message"]
+    federated.give_up(wanted)
+    await house.lending.agent(member)
+    await none_left(house.lending, member)
