@@ -22,7 +22,7 @@ from app.api.context import Context, Gateway
 from app.api.errors import failure
 from app.api.followers import lost
 from app.api.guarded import GuardedSchema
-from app.api.live import Live, start_of
+from app.api.live import Live, passed, start_of
 from app.api.requests import Media, Operation
 from app.api.types.audit import log_of
 from app.delivery.callbacks.asked import LARGEST_OPERATION, Asked, asked_in
@@ -129,6 +129,7 @@ class Callbacks:
             self._gateway, replace(caller, role=held.role), None, log_of(held.tenant_id).cursor(held.seq)
         )
         operation = Operation(held.query, json.loads(held.variables), held.name)
+        held.passed = lambda: passed(context)
         async with aclosing(self._live.batches(operation, context)) as batches:
             async for batch in batches:
                 if batch.errors:

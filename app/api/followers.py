@@ -33,6 +33,8 @@ class Follower:
         self.caller = caller
         #: How far its group had been told when it came.
         self.since = since
+        #: How far it has been told by now, of what it wants and of what it does not.
+        self.reached = 0
         self._after = after
         self._cursor = log_of(caller.tenant_id).cursor(after)
         self._leave = leave
@@ -42,6 +44,12 @@ class Follower:
         self._end: Batch | None = None
         self._over = False
         self._more: asyncio.Future[None] | None = None
+
+    @property
+    def passed(self) -> int:
+        """Up to where its transport has done with everything; 0 while that has anything in hand."""
+        waits = self._more is not None and not self._more.done()
+        return self.reached if waits and not self._held else 0
 
     def give(self, batch: Batch) -> None:
         """What it may have."""

@@ -143,5 +143,6 @@ class Group:
                 follower.hold(batch)
                 held = True
             elif follower.judge(self._context.judged[key]):
+                follower.reached = self._reached
                 follower.give(batch)
         return held

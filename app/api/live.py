@@ -75,6 +75,12 @@ def start_of(context: Context, after: str | None) -> int | None:
         raise BadInput(f"{name}{bad.message.removeprefix('after')}") from None
 
 
+def passed(context: Context) -> int:
+    """Up to where whoever reads a subscription has done with everything; 0 while it has anything in hand."""
+    source = context.source
+    return source.follower.passed if isinstance(source, Own) and source.follower else 0
+
+
 class _Asked(NamedTuple):
     """What makes answers the same."""
 

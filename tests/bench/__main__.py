@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import uvloop
 
+from tests.bench.callbacks import callbacks
 from tests.bench.fanout import fanout
 from tests.bench.figures import Figure, governed, memory, pages, single, throughput
 from tests.bench.overview import overview
@@ -20,6 +21,7 @@ MEASURES: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "pages": pages,
     "overview": overview,
     "fanout": fanout,
+    "callbacks": callbacks,
     "webhooks": webhooks,
     "memory": memory,
 }

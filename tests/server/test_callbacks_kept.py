@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
+from sqlalchemy import update
 
 from app.api.followers import Follower
 from app.delivery.callbacks import rows
@@ -13,10 +14,13 @@ from app.delivery.callbacks.keeper import Held, Keeper
 from app.delivery.callbacks.sending import Post
 from app.identity.api_keys import revoke_key
 from app.rules.entries import Event
-from app.rules.ids import ApiKeyId
+from app.rules.ids import ApiKeyId, BootId
+from app.store.engine import Tx
+from app.store.keys import new_id
+from app.store.tables import CallbackSubscription, LedgerHead
 from tests.conftest import FULL
 from tests.postgres import Postgres
-from tests.server.conftest import HEAVY_ON_POSTGRES, Opening, Proving, lending_in
+from tests.server.conftest import HEAVY_ON_POSTGRES, Here, Opening, Proving, lending_in
 from tests.server.lending import Lending
 from tests.server.routers import Router, Subscribed, none_left, router, subscribe, subscriptions
 from tests.server.streams import a_key
@@ -124,16 +128,28 @@ def _saved_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Keeper, "tell", before)
 
 
+def _passed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken variant: what comes after an entry that a router has not taken moves the position over it."""
+    monkeypatch.setattr(Follower, "passed", property(lambda self: self.reached))
+
+
 async def _over_a_restart(here: Opening) -> tuple[set[str], set[str]]:
     """What the ledger has, and what arrived, where a process stops while a router has not answered."""
     async with router() as it:
         hang = Hang()
-        it.play(hang, lambda message: message["action"] == "next" and not hang.abandoned.is_set())
         async with here() as first:
             acme = await first.lending.tenant()
-            wanted = await it.subscribed(first.port, acme.key, AGENTS)
+            wanted, other = [await it.subscribed(first.port, acme.key, AGENTS) for _ in range(2)]
+            await registered(first.lending, acme, 3)
+            await it.until(lambda: len(it.edges(wanted)) == len(it.edges(other)) == 3)
+            it.play(hang, lambda message: message["id"] == wanted.id and not hang.abandoned.is_set())
             await registered(first.lending, acme, 1)
             await hang.reached.wait()
+            await a_key(first.lending, acme)  # which is an entry that nobody wants
+            await it.until(lambda: len(it.edges(other)) == 4)
+            last = (await first.lending.row(LedgerHead, acme.id)).seq
+            while await _position(first, other) < last:  # noqa: ASYNC110  # announced by nobody
+                await asyncio.sleep(0.05)
         await hang.abandoned.wait()
         async with here() as second:
             await registered(second.lending, acme, 1)
@@ -142,17 +158,27 @@ async def _over_a_restart(here: Opening) -> tuple[set[str], set[str]]:
             return {entry["id"] for entry in entries}, it.ids(wanted)
 
 
+async def _position(gateway: Here, wanted: Subscribed) -> int:
+    [row] = await gateway.lending.rows(
+        CallbackSubscription, CallbackSubscription.subscription_id == wanted.id
+    )
+    return row.seq
+
+
 @SQLITE
-async def test_a_position_is_what_the_router_has_taken(
+async def test_a_position_is_what_the_router_has_taken_and_what_it_never_wanted(
     here: Opening, monkeypatch: pytest.MonkeyPatch, proven: Proving
 ) -> None:
-    with monkeypatch.context() as broken:
-        _saved_first(broken)
-        ledger, arrived = await _over_a_restart(here)
-        assert arrived < ledger, "the broken variant was not caught"
+    monkeypatch.setattr("app.delivery.callbacks.keeper._FAR", 0)
+    monkeypatch.setattr("app.delivery.callbacks.keeper._LOOKS", 1)
+    for broken in (_saved_first, _passed_at_once):
+        with monkeypatch.context() as changed:
+            broken(changed)
+            ledger, arrived = await _over_a_restart(here)
+            assert arrived < ledger, f"{broken.__name__} was not caught"
+            proven(broken.__name__, 1, 1)
     ledger, arrived = await _over_a_restart(here)
     assert arrived == ledger
-    proven("saving a position before the answer", 1, 1)
 
 
 @SQLITE
@@ -225,6 +251,32 @@ async def test_a_tenant_has_so_many_and_no_more(here: Opening, monkeypatch: pyte
         assert answer.json["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
         await it.subscribed(gateway.port, other.key)
         assert len(await subscriptions(gateway.lending, acme)) == 2
+
+
+@SQLITE
+async def test_what_was_taken_away_is_dropped_and_what_was_never_begun_is_begun(
+    here: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.delivery.callbacks.keeper._LOOKS", 1)
+    async with router() as it, here() as gateway:
+        acme = await gateway.lending.tenant()
+        monkeypatch.setattr("app.delivery.callbacks.rows.is_gone", lambda *_: False)
+        taken = await it.subscribed(gateway.port, acme.key, AGENTS)
+        await gateway.lending.store.write(_given_to_another, taken.id)
+        with monkeypatch.context() as lost:
+            lost.setattr(Keeper, "hold", lambda *_, **__: None)  # whoever asked has left before it began
+            begun = await it.subscribed(gateway.port, acme.key, AGENTS)
+        await registered(gateway.lending, acme, 1)
+        await it.until(lambda: bool(it.edges(begun)))
+        before = len(it.edges(taken))  # as long as the gateway did not know
+        await registered(gateway.lending, acme, 1)
+        await it.until(lambda: len(it.edges(begun)) == 2)
+        assert len(it.edges(taken)) == before
+
+
+def _given_to_another(tx: Tx, subscription_id: str) -> None:
+    named = CallbackSubscription.subscription_id == subscription_id
+    tx.execute(update(CallbackSubscription).where(named).values(boot_id=BootId(new_id("bot"))))
 
 
 # -- receivers

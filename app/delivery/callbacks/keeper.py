@@ -6,10 +6,10 @@ crash, and nothing is left out.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from app.delivery.callbacks.rows import claim, look, owned, release, rows_of, save, verifier_of
+from app.delivery.callbacks.rows import claim, look, release, rows_of, save, verifier_of
 from app.delivery.callbacks.sending import Heard, Post, Router
 from app.rules.ids import ApiKeyId, BootId, CallbackId, TenantId
 from app.rules.permissions import Role
@@ -22,6 +22,8 @@ _TICK = 0.5  # seconds between saves
 _LOOKS = 4  # ticks between looks for what other processes left
 #: Routers give up where nothing came for a heartbeat's interval: it is sent a quarter of it earlier, 5 s at most.
 _EARLY, _EARLIEST = 0.25, 5.0
+#: Entries that none of it wants, after which a position moves all the same: a restart need not read them again.
+_FAR = 2_000
 _SOON = 0.5  # seconds within which the first is sent for what another process left
 
 log = get_logger()
@@ -40,6 +42,8 @@ class Held:
     name: str | None
     seq: int
     beat: float
+    #: Up to where there is nothing more to send; 0 where that is not known now.
+    passed: Callable[[], int] = lambda: 0  # a default
     is_over: bool = False
     timer: asyncio.TimerHandle | None = None
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
@@ -162,22 +166,22 @@ class Keeper:
             raise
         self._ended -= ended
 
+    def _pass(self) -> None:
+        for held in self._held.values():
+            if (to := held.passed()) - held.seq > _FAR:
+                held.seq = self._moved[held.id] = to
+
     async def _look(self) -> None:
+        self._pass()
         known = set(self._held)
         found = await self._store.read(look, self._boot_id)
-        if found.owned != len(known):
-            await self._compare(known)
+        for id in known - found.owned:
+            if held := self._held.get(id):
+                self._drop(held)  # another process has taken it
+        if missing := found.owned - self._held.keys() - self._ended:  # who asked left before it began
+            self._take(await self._store.read(rows_of, self._boot_id, missing))
         while found.free and (taken := await self._store.write(claim, self._boot_id, found.free)):
             self._take(taken)
-
-    async def _compare(self, known: Set[CallbackId]) -> None:
-        """Drops what another process has taken, and holds what was registered and never began."""
-        mine = await self._store.read(owned, self._boot_id)
-        for id in known - mine:
-            if held := self._held.get(id):
-                self._drop(held)
-        if missing := mine - self._held.keys() - self._ended:
-            self._take(await self._store.read(rows_of, self._boot_id, missing))
 
     def _take(self, rows: Iterable[CallbackSubscription]) -> None:
         for row in rows:

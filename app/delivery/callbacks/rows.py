@@ -5,7 +5,7 @@ know whose dispatches to settle (`store/boots.py`): so a subscription that has n
 a lease would cost one per row and second. Whoever is not the owner any more saves nothing: each write names the owner.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import cast
 
@@ -104,18 +104,19 @@ def _refuse_many(tx: Tx, tenant_id: TenantId) -> Refusal | None:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How many this process owns, and whose can be taken: of nobody, or of processes that are gone."""
+    """What this process owns, and whose can be taken: nobody's, and those of processes that are gone."""
 
-    owned: int
+    owned: Set[CallbackId]
     free: Sequence[BootId | None]
 
 
 def look(tx: Tx, mine: BootId) -> Look:
-    """Looks whether there is anything to take."""
-    owners = select(CallbackSubscription.boot_id, func.count()).group_by(CallbackSubscription.boot_id)
-    counts = dict(tx.execute(owners).all())
-    owned = counts.pop(mine, 0)
-    return Look(owned, [boot_id for boot_id in counts if boot_id is None or is_gone(tx, boot_id)])
+    """Looks whether anything was taken away, or is there to be taken."""
+    owned = select(CallbackSubscription.id).where(CallbackSubscription.boot_id == mine)
+    others = select(CallbackSubscription.boot_id).distinct()
+    found = (boot_id for boot_id in tx.scalars(others).all() if boot_id != mine)
+    free = [boot_id for boot_id in found if boot_id is None or is_gone(tx, boot_id)]
+    return Look(set(tx.scalars(owned)), free)
 
 
 def claim(tx: Tx, mine: BootId, free: Sequence[BootId | None]) -> list[CallbackSubscription]:
@@ -127,11 +128,6 @@ def claim(tx: Tx, mine: BootId, free: Sequence[BootId | None]) -> list[CallbackS
     for row in taken:
         row.boot_id = mine
     return taken
-
-
-def owned(tx: Tx, mine: BootId) -> set[CallbackId]:
-    """All that this process owns."""
-    return set(tx.scalars(select(CallbackSubscription.id).where(CallbackSubscription.boot_id == mine)))
 
 
 def rows_of(tx: Tx, mine: BootId, ids: Collection[CallbackId]) -> list[CallbackSubscription]:
