@@ -47,13 +47,16 @@ log = get_logger()
 class _Place:
     """Where a subscription would begin, and nothing of it: what is wrong with one is found out before its router is asked."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, live: Live, operation: Operation, context: Context) -> None:
         self.seq: int | None = None
+        self._live = live
+        self._operation = operation
         self._context = context
 
     async def entries(
-        self, after: str | None, _wanted: Wanted, _variable: str | None
+        self, after: str | None, _wanted: Wanted, variable: str | None
     ) -> AsyncGenerator[LedgerEntry, None]:
+        self._live.check(self._operation, self._context.caller, variable)
         start = start_of(self._context, after)
         self.seq = await self._context.store.read(begin, self._context.caller, start)
         none: tuple[LedgerEntry, ...] = ()
@@ -77,7 +80,7 @@ class Callbacks:
 
     async def answer(self, operation: Operation, context: Context) -> Response:
         """Makes a subscription, once its router has agreed; runs a query or mutation as ever."""
-        place = context.source = _Place(context)
+        place = context.source = _Place(self._live, operation, context)
         async with aclosing(self._schema.results(operation, context)) as results:
             async for result in results:  # a subscription that can run has none yet
                 return answer(result, Media.JSON)

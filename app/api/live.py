@@ -22,6 +22,7 @@ from app.api.guarded import GuardedSchema
 from app.api.requests import Operation
 from app.api.types.audit import log_of
 from app.delivery.feed import Feed, Position, catch_up
+from app.identity.callers import Caller
 from app.ledger.read import Wanted
 from app.rules.errors import BadInput, Code, RateLimited
 from app.rules.ids import TenantId
@@ -120,12 +121,15 @@ class Live:
             if own.follower is not None:
                 own.follower.leave()
 
+    def check(self, operation: Operation, caller: Caller, variable: str | None) -> None:
+        """Raises RateLimited where the operation would be one too many, and BadInput where it cannot be shared."""
+        if _asked(operation, caller, variable) not in self._groups:
+            self._check_room(caller.tenant_id)
+
     def _join(
         self, operation: Operation, context: Context, wanted: Wanted, reached: int, variable: str | None
     ) -> Follower:
-        caller = context.caller
-        variables = _without(operation, variable)
-        asked = _Asked(caller.tenant_id, caller.role, operation.query, operation.name, variables)
+        caller, asked = context.caller, _asked(operation, context.caller, variable)
         group = self._groups.get(asked)
         if group is None:
             self._check_room(caller.tenant_id)
@@ -146,6 +150,11 @@ class Live:
     def _forget(self, asked: _Asked, group: Group) -> None:
         if self._groups.get(asked) is group:
             del self._groups[asked]
+
+
+def _asked(operation: Operation, caller: Caller, variable: str | None) -> _Asked:
+    variables = _without(operation, variable)
+    return _Asked(caller.tenant_id, caller.role, operation.query, operation.name, variables)
 
 
 def _without(operation: Operation, variable: str | None) -> str:

@@ -95,6 +95,12 @@ def test_the_answer_has_the_media_type_that_the_client_prefers(
         (["multipart/mixed;deferSpec=20220824, application/json"], Media.JSON),
         (["multipart/mixed"], None),
         (["multipart/*"], None),
+        (["application/json;callbackSpec=1.0; charset=utf-8"], Media.CALLBACK),
+        (["application/json, */*", 'application/json;callbackSpec="1.0"'], Media.CALLBACK),
+        (["application/json;callbackSpec=1.0;q=0, application/json"], Media.JSON),
+        (["text/event-stream, application/json;callbackSpec=1.0"], Media.EVENTS),
+        (["application/json;callbackSpec=2.0"], Media.JSON),
+        (["application/*"], Media.JSON),
     ],
 )
 def test_accept_is_read_by_quality_then_by_order(accept: list[str], media: Media | None) -> None:

@@ -75,9 +75,10 @@ async def callbacks() -> list[Figure]:
             began, cpu = time.perf_counter(), _cpu(server.pid)
             await asyncio.sleep(SECONDS)
             share = (_cpu(server.pid) - cpu) / (time.perf_counter() - began)
+            beats = len(checks)
             took = [await _all_told(server, arrived) for _ in range(EVENTS)]
         router.close()
-    return _figures(idle, share, len(checks), took)
+    return _figures(idle, share, beats, took)
 
 
 async def _subscribed(server: Server, port: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from app.api.followers import Follower
+from app.api.live import Live
 from app.delivery.callbacks import rows
 from app.delivery.callbacks.keeper import Held, Keeper
 from app.delivery.callbacks.sending import Post
@@ -249,8 +250,16 @@ async def test_a_tenant_has_so_many_and_no_more(here: Opening, monkeypatch: pyte
             await it.subscribed(gateway.port, acme.key)
         answer = await subscribe(gateway.port, acme.key, it.wants().extension)
         assert answer.json["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
-        await it.subscribed(gateway.port, other.key)
+        mine = await it.subscribed(gateway.port, other.key)
         assert len(await subscriptions(gateway.lending, acme)) == 2
+        monkeypatch.setattr(Live, "most_groups", 1)
+        await registered(gateway.lending, other, 1)
+        await it.until(lambda: bool(it.edges(mine)))
+        wanted = it.wants()
+        answer = await subscribe(gateway.port, other.key, wanted.extension, AGENTS)
+        assert answer.json["errors"][0]["extensions"]["code"] == "RATE_LIMITED", "another operation"
+        assert it.messages(wanted, "check") == []
+        await it.subscribed(gateway.port, other.key)
 
 
 @SQLITE

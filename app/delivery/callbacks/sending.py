@@ -111,7 +111,7 @@ class Post:
                 return heard
             failing = failing or time.monotonic()
             if time.monotonic() - failing >= self._patience:
-                log.info("callbacks.given_up", why=why)
+                log.info("callbacks.given_up", tenant_id=router.tenant_id, subscription_id=router.id, why=why)
                 return Heard.OVER
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads load
             pause = min(2 * pause, _LONGEST_PAUSE)
