@@ -2,15 +2,17 @@
 
 One transaction at a time, with whatever has come together meanwhile (as the committer does, without a timer). Each endpoint
 has a lane of its own, as wide as it is quick: it grows with each prompt success and halves with each answer that took its
-time, so that endpoints that hang hold a connection or two each and never what others need.
+time, so that endpoints that hang hold a connection or two each. What a tenant has under way is bounded, too, since it may
+hang when its lanes are wide, or with endpoints that are new again and again: the others do not notice.
 """
 
 import asyncio
 import random
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from app.delivery.webhooks.endpoints import MOST_ENDPOINTS
 from app.delivery.webhooks.looking import Looked, look
 from app.delivery.webhooks.parts import Room, Sender
 from app.delivery.webhooks.sending import SECONDS, Ended, Job, attempt
@@ -28,6 +30,9 @@ _AGAIN = 0.5  # seconds after the store failed
 _NARROWEST, _FIRST, _WIDEST = 1, 4, 160  # attempts of one endpoint under way
 _PROMPT = 1000  # milliseconds
 _MOST = 800  # attempts under way
+_SHARE = 200  # of one tenant
+#: Of these for endpoints that have next to nothing under way, however wide the lanes of the tenant's others are.
+_KEPT = 2 * MOST_ENDPOINTS
 _MOST_LANES = 32  # endpoints in one turn
 
 log = get_logger()
@@ -42,10 +47,15 @@ class _Lane:
     again: int = 0
     served: int = 0
 
-    def room(self, left: int) -> Room:
-        """What may begin: as many more attempts again as half of the lane, so that they hold nothing back."""
+    def room(self, left: int, spare: int) -> Room:
+        """What may begin: as many more attempts again as half of the lane, so that they hold nothing back. Of what is
+        left; where the tenant's other lanes have taken that, one of each of what is to spare.
+        """
         first = max(0, min(self.width - self.first, left))
-        return Room(first, max(0, min(max(1, self.width // 2) - self.again, left - first)))
+        again = max(0, min(max(1, self.width // 2) - self.again, left - first))
+        if spare < first + again + 2:
+            return Room(first, again)
+        return Room(max(first, int(not self.first)), max(again, int(not self.again)))
 
     def count(self, job: Job, by: int) -> None:
         if job.again:
@@ -104,6 +114,8 @@ class Courier:
         found = await self._store.read(look, self._looked)
         self._tenants, self._looked = found.tenants, found.looked
         rooms = self._rooms(found.wanted)
+        for id in rooms:  # also where nothing comes of it: the next turn is for others
+            self._lanes[id].served = self._turns
         ended, self._ended = self._ended, []
         if not rooms and not ended:
             return False
@@ -117,15 +129,18 @@ class Courier:
         self._took(turn)
         return True
 
-    def _rooms(self, wanted: Iterable[EndpointId]) -> dict[EndpointId, Room]:
-        """Whoever was served longest ago comes first."""
+    def _rooms(self, wanted: Mapping[EndpointId, TenantId]) -> dict[EndpointId, Room]:
+        """Whoever was served longest ago comes first, of those that have room."""
         left = _MOST - len(self._under_way)
-        rooms = {}
-        for id in sorted(wanted, key=self._served)[:_MOST_LANES]:
-            room = self._lanes[id].room(left)
-            if room.first or room.again:
+        taken = Counter(job.tenant_id for job in self._under_way.values())
+        rooms: dict[EndpointId, Room] = {}
+        for id in sorted(wanted, key=self._served):
+            spare = min(left, _SHARE - taken[wanted[id]])
+            room = self._lanes[id].room(spare - _KEPT, spare)
+            if room.size and len(rooms) < _MOST_LANES:
                 rooms[id] = room
-                left -= room.first + room.again
+                left -= room.size
+                taken[wanted[id]] += room.size
         return rooms
 
     def _served(self, id: EndpointId) -> int:
@@ -147,7 +162,6 @@ class Courier:
     def _begin(self, job: Job) -> None:
         lane = self._lanes[job.endpoint_id]
         lane.count(job, 1)
-        lane.served = self._turns
         task = asyncio.ensure_future(attempt(self._egress, job, self._seconds))
         self._under_way[task] = job
         task.add_done_callback(self._end)

@@ -25,10 +25,12 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Whose ledgers matter, which endpoints there is something for, and what the next look need not look through."""
+    """Whose ledgers matter, which endpoints there is something for and whose they are, and what the next look need not
+    look through.
+    """
 
     tenants: frozenset[TenantId]
-    wanted: list[EndpointId]
+    wanted: dict[EndpointId, TenantId]
     looked: dict[EndpointId, Looked]
 
 
@@ -51,11 +53,11 @@ def look(tx: Tx, before: Mapping[EndpointId, Looked]) -> Look:
         .where(WebhookEndpoint.status == EndpointStatus.ENABLED, WebhookEndpoint.deleted_at.is_(None))
     )
     found = tx.execute(endpoints).all()
-    wanted, looked = [], {}
+    wanted, looked = {}, {}
     for endpoint in found:
         is_fresh = _is_fresh(tx, endpoint, before.get(endpoint.id))
         if is_fresh or endpoint.due:
-            wanted.append(endpoint.id)
+            wanted[endpoint.id] = endpoint.tenant_id
         if not is_fresh:
             looked[endpoint.id] = Looked(endpoint.head, endpoint.events)
     return Look(frozenset(each.tenant_id for each in found), wanted, looked)

@@ -31,6 +31,11 @@ class Room:
     first: int
     again: int
 
+    @property
+    def size(self) -> int:
+        """Of both."""
+        return self.first + self.again
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from app.egress.client import Egress
 from app.egress.outcomes import Answer, Outbound, Outcome, Rejected
-from app.rules.ids import DeliveryId, EndpointId, Instant
+from app.rules.ids import DeliveryId, EndpointId, Instant, TenantId
 from app.rules.retry import Accepted, Failed, Gone, Result
 from app.rules.webhooks import signatures
 from app.store.engine import wall_clock
@@ -25,6 +25,7 @@ class Job:
 
     delivery_id: DeliveryId
     endpoint_id: EndpointId
+    tenant_id: TenantId
     claim: int
     url: str
     secrets: tuple[bytes, ...] = field(repr=False)

@@ -26,6 +26,7 @@ def take(tx: Tx, sender: Sender, endpoint: WebhookEndpoint, room: Room) -> list[
         Job(
             delivery_id=row["id"],
             endpoint_id=endpoint.id,
+            tenant_id=endpoint.tenant_id,
             claim=row["claim"],
             url=endpoint.url,
             secrets=secrets,
