@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from aiohttp.abc import AbstractResolver, ResolveResult
 from typing_extensions import override
 
-#: Look-ups that may wait at a time. The event loop's own pool has as few as four threads for all its uses.
-_THREADS = 32
+#: Look-ups that may wait at a time, each in a thread that is made when it is needed. A name that nobody answers for keeps
+#: its thread for 10 s and more, and one tenant may have hundreds of such names.
+_THREADS = 512
 #: The connector tries the addresses of a name over and over, so that its work grows with the square of their number.
 _ADDRESSES = 8
 
