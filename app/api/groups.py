@@ -128,6 +128,7 @@ class Group:
 
     async def _answer(self, entry: LedgerEntry) -> Event:
         self._given.entry = entry
+        await self._context.store.pause()  # the tenant's other groups have as much to run
         result = await anext(self._results)
         if before_data(result):
             raise RuntimeError(f"what ran for each of them does not run for all: {errors_of(result)}")

@@ -4,7 +4,6 @@ A thousand subscribers of one tenant who run the same operation cost one read of
 run of the operation for each event, and a write each.
 """
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -108,11 +107,12 @@ class Live:
         join: Joining = lambda *place: self._join(operation, context, *place)  # noqa: E731
         own = context.source = Own(context, join)
         try:
+            await context.store.pause()  # a large document takes its time before it begins
             async with aclosing(self._schema.results(operation, context)) as results:
                 async for result in results:
                     close = _close(result) if own.has_begun else None
                     yield single(result, own.seq, own.cursor, close)
-                    await asyncio.sleep(0)  # whoever reads long pages does not keep the loop from the others
+                    await context.store.pause()  # long pages do not keep the loop from the others
             if own.has_joined and own.follower is not None:
                 async with aclosing(own.follower.batches()) as batches:
                     async for batch in batches:

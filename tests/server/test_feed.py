@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any
@@ -10,13 +11,19 @@ from typing import Any
 import orjson
 import pytest
 from sqlalchemy import Engine, event, update
+from strawberry.types import ExecutionResult
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
+from app.api import batches, groups
+from app.api.answers import encoded
+from app.api.at_once import FairShare
 from app.api.followers import Follower
 from app.api.live import Live
 from app.api.types.audit import log_of
+from app.ledger.append import append, own
 from app.ledger.wake import Wake
+from app.rules.entries import Event
 from app.rules.ids import TenantId
 from app.rules.permissions import Role
 from app.store.engine import Tx
@@ -100,6 +107,60 @@ async def test_what_arrives_over_a_killed_server_is_the_ledger(
             after, left = edges[-1]["cursor"], len(whole) - len(edges)
             edges += await taken(events(served.port, loan.delegator.key, transport, after=after), left)
             assert edges == whole
+
+
+@pytest.mark.parametrize("pauses", [False, True], ids=["without pauses", "real"])
+async def test_what_one_tenant_follows_by_many_operations_leaves_the_loop_to_others(
+    here: Opening, monkeypatch: pytest.MonkeyPatch, pauses: bool
+) -> None:
+    if not pauses:
+        monkeypatch.setattr(FairShare, "pause", _no_pause)
+    answers = _answers_in_each_turn(monkeypatch)
+    async with here() as house:
+        member = await house.lending.tenant()
+        await a_key(house.lending, member)  # which is an entry: whoever has got it has begun
+        place = (await logged(house.port, member))[0]["cursor"]
+        await a_key(house.lending, member)
+        asked: list[dict[str, object]] = [
+            {"query": f"subscription S{n} {PLACES}", "variables": {"after": place}} for n in range(10)
+        ]
+        streams = [_over_sse(house.port, member.key, each) for each in asked]
+        await asyncio.gather(*(anext(stream) for stream in streams))
+        await house.lending.write(_grown, member.id, 20)
+        await asyncio.gather(*(taken(stream, 20) for stream in streams))
+    assert sum(answers.values()) >= 10 * 20
+    assert (max(answers.values()) <= 2) is pauses
+
+
+PLACES = "($after: String) { delegationEvents(after: $after) { cursor node { seq } } }"
+
+
+async def _no_pause(_: FairShare) -> None:
+    pass
+
+
+def _answers_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+    """How many answers were made in each turn of the event loop, from now on."""
+    loop, counted, turn = asyncio.get_running_loop(), Counter[int](), 0
+
+    def encoded_here(result: ExecutionResult) -> bytes:
+        counted[turn] += 1
+        return encoded(result)
+
+    def turned() -> None:
+        nonlocal turn
+        turn += 1
+        if turn < 1_000_000:
+            loop.call_soon(turned)
+
+    for module in (batches, groups):
+        monkeypatch.setattr(module, "encoded", encoded_here)
+    turned()
+    return counted
+
+
+def _grown(tx: Tx, tenant_id: TenantId, count: int) -> None:
+    append(tx, [own(Event.AGENT_UPDATED, tenant_id, "test", tx.now()) for _ in range(count)])
 
 
 async def test_an_event_stream_resumes_after_last_event_id(house: House, service: Upstream) -> None:
