@@ -5,7 +5,6 @@ run of the operation for each event, and a write each.
 """
 
 import json
-import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import NamedTuple
@@ -158,12 +157,8 @@ def _asked(operation: Operation, caller: Caller, variable: str | None) -> _Asked
 
 
 def _without(operation: Operation, variable: str | None) -> str:
-    """The variables, but for the one that says where a subscriber begins, if it says nothing else."""
-    rest = operation.variables
-    if (
-        variable is not None and len(re.findall(rf"\${variable}\b", operation.query)) == 2
-    ):  # its type, its use
-        rest = {name: value for name, value in rest.items() if name != variable}
+    """The variables, but for the one that says where a subscriber begins."""
+    rest = {name: value for name, value in operation.variables.items() if name != variable}
     try:
         return json.dumps(rest, sort_keys=True)
     except RecursionError:

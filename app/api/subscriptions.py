@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Annotated
 
 import strawberry
-from graphql import VariableNode
+from graphql import VariableNode, Visitor, visit
 
 from app.api.context import Info
 from app.api.described import argument, object_type, subscription
@@ -51,8 +51,29 @@ class Subscription:
 
 
 def _variable_of(info: Info, name: str) -> str | None:
-    """The variable that an argument of this field is, if it is one."""
+    """The variable that an argument of this field is, if it is one and says nothing else."""
     for given in info._raw_info.field_nodes[0].arguments or ():
         if given.name.value == name and isinstance(given.value, VariableNode):
-            return given.value.name.value
+            variable = given.value.name.value
+            return variable if _Uses.of(variable, info) == 2 else None  # its type, its use
     return None
+
+
+class _Uses(Visitor):
+    """Counts where a variable stands in what is run."""
+
+    def __init__(self, variable: str) -> None:
+        super().__init__()
+        self._variable = variable
+        self._count = 0
+
+    @classmethod
+    def of(cls, variable: str, info: Info) -> int:
+        """How often it stands in the operation and in the document's fragments."""
+        uses, raw = cls(variable), info._raw_info
+        for node in (raw.operation, *raw.fragments.values()):
+            visit(node, uses)
+        return uses._count
+
+    def enter_variable(self, node: VariableNode, *_: object) -> None:
+        self._count += node.name.value == self._variable

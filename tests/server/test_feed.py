@@ -163,6 +163,38 @@ def _grown(tx: Tx, tenant_id: TenantId, count: int) -> None:
     append(tx, [own(Event.AGENT_UPDATED, tenant_id, "test", tx.now()) for _ in range(count)])
 
 
+async def test_subscribers_whose_cursors_say_more_than_where_they_begin_share_nothing(
+    house: House, service: Upstream
+) -> None:
+    loan = await house.lending.loan(service.port)
+    edges = await logged(house.port, loan.delegator)
+    places = [edge["cursor"] for edge in edges if edge["node"]["delegation"]][-2:]
+    # A blank may stand between the dollar and the name.
+    query = (
+        "subscription ($after: String) { delegationEvents(after: $after) { cursor node "
+        "{ seq delegation { audit(first: 1, after: $ after) { edges { cursor } } } } } }"
+    )
+    asked: list[dict[str, object]] = [{"query": query, "variables": {"after": each}} for each in places]
+    own = [await act(house.port, loan) for _ in range(2)]
+    streams = [_over_sse(house.port, loan.delegator.key, each) for each in asked]
+    for stream, count in zip(streams, (len(own) + 1, len(own)), strict=True):
+        for _ in range(count):
+            await anext(stream)
+    more = [asyncio.ensure_future(anext(stream)) for stream in streams]
+    seen: list[Edge] = []
+    while not all(each.done() for each in more):
+        await act(house.port, loan)
+        await asyncio.wait(more, timeout=0.1)
+    for stream in streams:
+        for _ in range(3):
+            await act(house.port, loan)
+            seen.append(await anext(stream))
+    shown = [each["node"]["delegation"]["audit"]["edges"][0]["cursor"] for each in seen]
+    assert set(shown[:3]).isdisjoint(shown[3:])
+    for stream in streams:
+        await stream.aclose()
+
+
 async def test_an_event_stream_resumes_after_last_event_id(house: House, service: Upstream) -> None:
     loan = await house.lending.loan(service.port)
     ids = [await act(house.port, loan) for _ in range(3)]
