@@ -6,6 +6,7 @@ import orjson
 import pytest
 from standardwebhooks import Webhook
 
+from app.rules import webhooks
 from app.rules.entries import Event
 from app.rules.errors import Code
 from app.rules.ids import SECOND, EndpointId, EntryId, Instant, prefix_of
@@ -27,6 +28,20 @@ ENTRY = EntryId("aud_01890a5d-ac96-774b-bcce-b302099a8057")
 ENDPOINT = EndpointId("whk_01890a5d-ac96-774b-bcce-b302099a8058")
 NOW = Instant(1_790_000_000 * SECOND)
 FAILED = Failed(500, "it answered with status 500")
+
+
+def test_the_globs_of_an_endpoint_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    globs = ["delegation.re*", "*.created"]
+    found = matching(globs)
+    monkeypatch.setattr(webhooks, "event_filter", None)  # whoever compiles them again fails
+    assert matching([*globs]) == found
+    assert found == [
+        "delegation.resumed",
+        "delegation.revoked",
+        "binding.created",
+        "api_key.created",
+        "webhook.created",
+    ]
 
 
 def test_the_default_schedule_is_that_of_the_contract() -> None:
