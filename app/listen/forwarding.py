@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from app.delivery.webhooks.sending import Ended, Job, attempt
 from app.egress.client import Egress
-from app.rules.ids import EndpointId, EntryId
+from app.rules.ids import EndpointId, EntryId, TenantId
 from app.rules.webhooks import delivery_id
 
 #: A developer looks at it: longer than any handler that answers.
 SECONDS = 10.0
 #: In the place of an endpoint's id, of which `webhook-id` is made: the same entry has the same one at every start.
 _ENDPOINT = EndpointId("crossgrant listen")
+_NOBODY = TenantId("")  # attempts are shared between tenants by a gateway, and this is none
 
 
 def secret_of(key: str) -> bytes:
@@ -36,6 +37,7 @@ async def forward(egress: Egress, receiver: Receiver, id: EntryId, body: bytes) 
     job = Job(
         delivery_id=delivery_id(id, _ENDPOINT),
         endpoint_id=_ENDPOINT,
+        tenant_id=_NOBODY,
         claim=0,
         url=receiver.url,
         secrets=(receiver.secret,),
