@@ -27,6 +27,7 @@ from typing_extensions import override
 from app.api.answers import errors_of
 from app.api.batches import Batch
 from app.api.errors import failure, refused
+from app.api.followers import UNAUTHORIZED
 from app.api.requests import Operation, decoded, operation_of
 from app.edge.frames import TEXTS
 from app.rules.errors import BadInput, Code, RateLimited, Unauthenticated, Unavailable
@@ -161,6 +162,9 @@ class TransportWS(BaseGraphQLTransportWSHandler[Any, None]):
                 await self._send_batches(operation, batches)
         except WebSocketDisconnected:
             pass  # the reader of this connection notices too, and ends its other operations
+        except Unauthenticated as no:
+            await _send_errors(operation, errors_of(failure(no)))
+            await self.websocket.close(UNAUTHORIZED, no.message)  # nothing more can come of this connection
         except Exception as error:  # noqa: BLE001  # failure() logs it
             await _send_errors(operation, errors_of(failure(error)))
 

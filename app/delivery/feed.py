@@ -89,7 +89,9 @@ def begin(tx: Tx, caller: Caller, after: int | None) -> int:
     recheck(tx, caller).require(Permission.AUDIT)
     last = head(tx, caller.tenant_id)
     if after is not None and after > last:
-        raise BadInput("after: this cursor lies beyond the end of your log; take one from its edges")
+        raise BadInput(
+            "after, or Last-Event-ID: this cursor lies beyond the end of your log; take one from its edges"
+        )
     return last if after is None else after
 
 

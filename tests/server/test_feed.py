@@ -358,6 +358,22 @@ async def test_a_socket_whose_key_has_ended_is_closed_as_such(
         assert raw.close_code == code
 
 
+async def test_a_quiet_socket_whose_key_has_ended_is_closed_when_it_asks_for_anything(house: House) -> None:
+    acme = await house.lending.tenant()
+    key, key_id = await a_key(house.lending, acme)
+    protocol = Subprotocol("graphql-transport-ws")
+    async with connect(f"ws://127.0.0.1:{house.port}/graphql", subprotocols=[protocol]) as raw:
+        await raw.send(orjson.dumps({"type": "connection_init", "payload": {"apiKey": key}}).decode())
+        assert orjson.loads(await raw.recv())["type"] == "connection_ack"
+        await data(house.port, acme.key, REVOKE_KEY, id=key_id)
+        asked = {"type": "subscribe", "id": "1", "payload": {"query": "{ viewer { subject } }"}}
+        await raw.send(orjson.dumps(asked).decode())
+        said = orjson.loads(await raw.recv())
+        assert (said["type"], said["payload"][0]["extensions"]["code"]) == ("error", "UNAUTHENTICATED")
+        await raw.wait_closed()
+        assert raw.close_code == 4401
+
+
 def _demote(tx: Tx, key_id: str, role: Role) -> None:
     tx.execute(update(ApiKey).where(ApiKey.id == key_id).values(role=role))
 

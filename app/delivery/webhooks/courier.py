@@ -9,7 +9,7 @@ hang when its lanes are wide, or with endpoints that are new again and again: th
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from app.delivery.webhooks.endpoints import MOST_ENDPOINTS
@@ -56,6 +56,11 @@ class _Lane:
         if spare < first + again + 2:
             return Room(first, again)
         return Room(max(first, int(not self.first)), max(again, int(not self.again)))
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return self.first + self.again > 0
 
     def count(self, job: Job, by: int) -> None:
         if job.again:
@@ -113,6 +118,7 @@ class Courier:
         self._roused.clear()
         found = await self._store.read(look, self._looked)
         self._tenants, self._looked = found.tenants, found.looked
+        self._forget({*found.wanted, *found.looked})
         rooms = self._rooms(found.wanted)
         for id in rooms:  # also where nothing comes of it: the next turn is for others
             self._lanes[id].served = self._turns
@@ -128,6 +134,12 @@ class Courier:
         self._turning = None
         self._took(turn)
         return True
+
+    def _forget(self, enabled: Set[EndpointId]) -> None:
+        """The lanes of endpoints that are no more."""
+        gone = [id for id, lane in self._lanes.items() if id not in enabled and not lane.busy]
+        for id in gone:
+            del self._lanes[id]
 
     def _rooms(self, wanted: Mapping[EndpointId, TenantId]) -> dict[EndpointId, Room]:
         """Whoever was served longest ago comes first, of those that have room."""
