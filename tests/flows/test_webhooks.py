@@ -174,7 +174,7 @@ async def test_a_tenant_that_hangs_when_its_lane_is_wide_delays_neither_another_
 
 def _grown(tx: Tx, member: Member, event: Event, count: int) -> None:
     now = tx.now()
-    append(tx, [own(event, member.id, "test", now) for _ in range(count)])
+    append(tx, [own(event, member.id, "test", now, number=number) for number in range(count)])
 
 
 async def test_what_happened_before_it_was_made_is_not_sent(world: World) -> None:
@@ -207,7 +207,7 @@ def by_clock(tx: Tx, of: WebhookEndpoint, most: int) -> tuple[list[taking.Entry]
 def _overtaken(tx: Tx, member: Member) -> None:
     now = tx.now()
     wait_at_gate(tx)
-    append(tx, [own(Event.AGENT_UPDATED, member.id, "somebody", now)])
+    append(tx, [own(Event.AGENT_UPDATED, member.id, "somebody", now, number=1)])
 
 
 @POSTGRES

@@ -9,7 +9,15 @@ import orjson
 import pytest
 from prometheus_client import generate_latest
 
-from app.telemetry import DISPATCHES, REGISTRY, bind_request_id, configure_logging, get_logger, request_id
+from app.telemetry import (
+    DISPATCHES,
+    REGISTRY,
+    WEBHOOK_ATTEMPTS,
+    bind_request_id,
+    configure_logging,
+    get_logger,
+    request_id,
+)
 
 TOKEN = "aB3_-" * 8
 SECRETS = [prefix + TOKEN for prefix in ("cgk_", "cgo_", "cgt_live_", "cgt_test_")] + [
@@ -120,6 +128,9 @@ PUBLISHED = {
     "crossgrant_ledger_append_lag_seconds",
     "crossgrant_in_flight",
     "crossgrant_queue_depth",
+    "crossgrant_webhook_attempts_total",
+    "crossgrant_webhook_attempt_seconds",
+    "crossgrant_subscribers",
     "agent_share_active_total",
     "agent_share_unauthorized_attempt_total",
     "agent_share_revocation_time_seconds",
@@ -129,6 +140,7 @@ PUBLISHED = {
 
 def test_metrics_have_exactly_their_published_names_and_no_tenant() -> None:
     DISPATCHES.labels(outcome="COMPLETED", code="").inc(0)
+    WEBHOOK_ATTEMPTS.labels(result="accepted").inc(0)
     samples = [line for line in generate_latest(REGISTRY).decode().splitlines() if line[0] != "#"]
     names = {line.replace("{", " ").split()[0] for line in samples}
     histograms = {name for name in PUBLISHED if name.endswith(("_seconds", "_size"))}
