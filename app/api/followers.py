@@ -12,6 +12,7 @@ from app.rules.permissions import PERMISSIONS, Role
 
 UNAUTHORIZED = 4401  # graphql-transport-ws
 FORBIDDEN = 4403
+RESTARTING = 1012  # RFC 6455's registry: clients connect again by themselves
 
 
 def lost(role: Role, caller: Caller | None) -> Unauthenticated | Forbidden | None:

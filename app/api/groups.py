@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import Concatenate
 
 from app.api.answers import encoded, errors_of
-from app.api.batches import Batch, Event, cut
+from app.api.batches import Batch, Close, Event, cut
 from app.api.context import Context, Gateway
 from app.api.errors import before_data
-from app.api.followers import Follower
+from app.api.followers import RESTARTING, Follower
 from app.api.guarded import GuardedSchema
 from app.api.requests import Operation
 from app.api.types.audit import log_of
@@ -22,6 +22,8 @@ from app.store.tables import LedgerEntry
 from app.telemetry import SUBSCRIBERS, get_logger
 
 log = get_logger()
+
+_CUT = "this stream cannot go on: subscribe again after your last cursor"
 
 _ENDING: set["asyncio.Task[None]"] = set()
 
@@ -102,10 +104,11 @@ class Group:
             await self._results.aclose()
 
     def close(self) -> None:
-        """Ends all of it."""
+        """Ends all of it: no stream is ever complete, so each is told that it can go on elsewhere, or later."""
         self.on_over()
+        no = Unavailable(_CUT)
         for follower in self._followers:
-            follower.end()
+            follower.end(cut(no, Close(RESTARTING, no.message)))
 
     async def hear(self, news: News) -> bool:
         """Runs the operation for what is news to it, and gives the answers to all who may have them."""
@@ -124,7 +127,7 @@ class Group:
         except Exception:
             log.exception("feed.group_failed")
             self.on_over()
-            return cut(Unavailable("this stream cannot go on: subscribe again after your last cursor"))
+            return cut(Unavailable(_CUT))
 
     async def _answer(self, entry: LedgerEntry) -> Event:
         self._given.entry = entry

@@ -27,7 +27,7 @@ from typing_extensions import override
 from app.api.answers import errors_of
 from app.api.batches import Batch
 from app.api.errors import failure, refused
-from app.api.followers import UNAUTHORIZED
+from app.api.followers import RESTARTING, UNAUTHORIZED
 from app.api.requests import Operation, decoded, operation_of
 from app.edge.frames import TEXTS
 from app.rules.errors import BadInput, Code, RateLimited, Unauthenticated, Unavailable
@@ -180,7 +180,8 @@ class TransportWS(BaseGraphQLTransportWSHandler[Any, None]):
         await operation.send_operation_message({"id": operation.id, "type": "complete"})
 
     async def _end_operation(self, operation: Running[Any, None], batch: Batch) -> None:
-        await _send_errors(operation, batch.errors)
+        if batch.close is None or batch.close.code != RESTARTING:
+            await _send_errors(operation, batch.errors)
         if batch.close:
             await self.websocket.close(batch.close.code, batch.close.reason)
 

@@ -10,7 +10,7 @@ from graphql import VariableNode, Visitor, visit
 from app.api.context import Info
 from app.api.described import argument, object_type, subscription
 from app.api.inputs.names import maybe_id
-from app.api.types.audit import AuditEntry, audit_edge, event_names
+from app.api.types.audit import AuditEntry, audit_edge, known_event_names
 from app.api.types.nodes import Edge
 from app.ledger.read import Wanted
 from app.rules.ids import DelegationId
@@ -43,7 +43,7 @@ class Subscription:
         """Your tenant's log, live. Needs the permission `audit:read`."""
         context = info.context
         context.caller.require(Permission.AUDIT)
-        wanted = Wanted(maybe_id(DelegationId, delegation_id), events=event_names("events", events))
+        wanted = Wanted(maybe_id(DelegationId, delegation_id), events=known_event_names("events", events))
         entries = context.source.entries(after, wanted, _variable_of(info, "after"))
         async with aclosing(entries):
             async for entry in entries:

@@ -250,6 +250,7 @@ async def test_following_asks_for_the_permission_and_for_a_cursor_of_the_log(wor
         (await world.key(acme, Role.VIEWER), {}, "FORBIDDEN"),
         (acme.key, {"after": "x"}, "BAD_USER_INPUT"),
         (acme.key, {"events": ["x"] * 51}, "BAD_USER_INPUT"),
+        (acme.key, {"events": ["delegation.*", "delegation.revokd"]}, "BAD_USER_INPUT"),
     ):
         async with following(world, key, **variables) as stream:
             message = await stream.message()

@@ -16,8 +16,10 @@ from app.api.types.nodes import Connection, Edge, Node, connection
 from app.api.types.tenants import Tenant, load_tenant
 from app.delegations.read import delegations
 from app.ledger.read import Found
+from app.rules.entries import LONGEST_EVENT, MOST_EVENTS, meant
 from app.rules.errors import BadInput
 from app.rules.ids import Instant, TenantId
+from app.rules.texts import shown
 from app.store import tables
 
 if TYPE_CHECKING:
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 def log_of(tenant_id: TenantId) -> Keyset[int]:
     """One tenant's log. A place in another's is none in this one, although both count from 1."""
     return Keyset(f"audit.{tenant_id[-12:]}", a_seq)
-
-
-MOST_EVENTS = 50
-LONGEST_EVENT = 100
 
 
 @object_type
@@ -145,3 +143,14 @@ def event_names(argument: str, events: list[str] | None) -> tuple[str, ...] | No
     if any(len(event) > LONGEST_EVENT for event in events or ()):
         raise BadInput(f"{argument}: a name or glob has at most {LONGEST_EVENT} characters")
     return None if events is None else tuple(events)
+
+
+def known_event_names(argument: str, events: list[str] | None) -> tuple[str, ...] | None:
+    """The same, each of which must mean some event: whoever waits for a misspelt one would wait for ever."""
+    names = event_names(argument, events)
+    for name in names or ():
+        if not meant(name):
+            raise BadInput(
+                f"{argument}: {shown(name)!r} matches no event: give names or globs such as delegation.*"
+            )
+    return names
