@@ -34,7 +34,7 @@ from app.identity.callers import standing
 from app.ledger.read import Wanted
 from app.rules.errors import BadInput, Code, GatewayError, RateLimited, Refusal
 from app.rules.ids import BootId
-from app.store.tables import LedgerEntry
+from app.store.tables import CallbackSubscription, LedgerEntry
 from app.telemetry import get_logger
 
 _AGAIN = 1.0  # seconds until what could not go on is tried again
@@ -95,10 +95,16 @@ class Callbacks:
         asked = asked_in(operation.callback, self._gateway.reach)
         ran = _ran(operation, seq)
         await self._check(asked, context)
-        row = await context.write(register, context.caller, self._gateway.keys, self._boot_id, asked, ran)
-        if isinstance(row, Refusal):
-            raise RateLimited(row.message) if row.code is Code.RATE_LIMITED else BadInput(row.message)
-        self.keeper.hold(row)
+        self.keeper.hold(await self._registered(asked, ran, context))
+
+    async def _registered(self, asked: Asked, ran: Ran, context: Context) -> CallbackSubscription:
+        while True:
+            row = await context.write(register, context.caller, self._gateway.keys, self._boot_id, asked, ran)
+            if isinstance(row, Refusal):
+                raise RateLimited(row.message) if row.code is Code.RATE_LIMITED else BadInput(row.message)
+            if not self.keeper.has_ended(row):
+                return row
+            await self.keeper.save()  # the one of before goes, so that this is another
 
     async def _check(self, asked: Asked, context: Context) -> None:
         router = Router(context.tenant_id, asked.url, asked.subscription_id, asked.verifier)

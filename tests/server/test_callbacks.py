@@ -174,6 +174,26 @@ async def test_a_router_that_repeats_itself_has_one_subscription(house: House, f
     assert len(federated.edges(wanted)) == 1
 
 
+async def test_a_router_that_asks_again_when_it_was_over_has_another_one(
+    house: House, federated: Router
+) -> None:
+    member = await house.lending.tenant()
+    wanted = await federated.subscribed(house.port, member.key)
+    seen = len(federated.at.seen)
+    federated.give_up(wanted)
+    await house.lending.agent(member)
+    await federated.at.saw(seen + 1)
+    federated.taking.given_up.discard(wanted.id)
+    again = await subscribe(house.port, member.key, wanted.extension)
+    assert again.json == {"data": None}
+    await house.lending.agent(member)
+    await federated.until(lambda: bool(federated.edges(wanted)))
+    assert len(await subscriptions(house.lending, member)) == 1
+    federated.give_up(wanted)
+    await house.lending.agent(member)
+    await none_left(house.lending, member)
+
+
 async def test_what_is_no_subscription_is_answered_as_ever(house: House, federated: Router) -> None:
     member = await house.lending.tenant()
     answer = await subscribe(house.port, member.key, None, query="{ __typename }")

@@ -83,6 +83,10 @@ class Keeper:
         if held.beat:
             self._beat_in(held, held.beat if fresh else random.uniform(0, _SOON))  # noqa: S311  # spreads load
 
+    def has_ended(self, row: CallbackSubscription) -> bool:
+        """Whether it is over, and its row only not deleted yet."""
+        return row.id in self._ended
+
     def _of(self, row: CallbackSubscription) -> Held:
         router = Router(row.tenant_id, row.url, row.subscription_id, verifier_of(row, self._keys))
         seconds = row.heartbeat_ms / 1000
@@ -144,7 +148,7 @@ class Keeper:
         try:
             while True:
                 try:
-                    await self._save()
+                    await self.save()
                     if ticks % _LOOKS == 0:
                         await self._look()
                 except Exception:
@@ -154,7 +158,8 @@ class Keeper:
         finally:
             await self._stop()
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Saves how far each is, and deletes those that have ended."""
         moved, ended = self._moved, frozenset(self._ended)
         if not moved and not ended:
             return
@@ -197,7 +202,7 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
-            await self._save()
+            await self.save()
             await self._store.write(release, self._boot_id)
         except Exception:
             log.exception("callbacks.not_given_up")  # others take them once this process is gone
