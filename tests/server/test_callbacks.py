@@ -16,9 +16,9 @@ from app.store.engine import Tx
 from app.store.tables import ApiKey
 from tests.server.client import ask, data
 from tests.server.conftest import House
-from tests.server.routers import ACCEPT, Router, none_left, router, subscribe, subscriptions
+from tests.server.routers import ACCEPT, PROTOCOL, Router, none_left, router, subscribe, subscriptions
 from tests.server.streams import EVENTS, REVOKE_KEY, a_key, logged
-from tests.upstreams import Upstream
+from tests.upstreams import Answer, Upstream
 from tests.world import LOOPBACK
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -192,6 +192,22 @@ async def test_a_router_that_asks_again_when_it_was_over_has_another_one(
     federated.give_up(wanted)
     await house.lending.agent(member)
     await none_left(house.lending, member)
+
+
+async def test_only_a_router_agrees_not_whoever_says_200_to_everything(house: House) -> None:
+    member = await house.lending.tenant()
+    async with router() as it:
+        it.at.play = Answer()
+        answer = await subscribe(house.port, member.key, it.wants().extension)
+        [error] = answer.json["errors"]
+        assert "failed: it answered with status 200; a router answers it with 204" in error["message"]
+        it.at.play = Answer(headers=[PROTOCOL])
+        assert (await subscribe(house.port, member.key, it.wants().extension)).json == {"data": None}
+        it.at.play = Answer(status=204, body=b"", headers=())
+        assert (await subscribe(house.port, member.key, it.wants().extension)).json == {"data": None}
+        it.at.play = Answer(status=404)
+        await house.lending.agent(member)
+        await none_left(house.lending, member)
 
 
 async def test_what_is_no_subscription_is_answered_as_ever(house: House, federated: Router) -> None:

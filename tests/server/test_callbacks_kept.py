@@ -352,7 +352,7 @@ async def test_a_receiver_that_hangs_drips_resets_or_fails_is_given_up_and_holds
 async def test_an_answer_of_10_megabytes_is_its_status_alone(here: Opening) -> None:
     async with router() as it, here() as gateway:
         acme = await gateway.lending.tenant()
-        it.play(sized(10_000_000), lambda _: True)
+        it.play(sized(10_000_000), lambda message: message["action"] == "next")
         wanted = await it.subscribed(gateway.port, acme.key, AGENTS)
         await registered(gateway.lending, acme, 3)
         bodies: list[bytes] = []

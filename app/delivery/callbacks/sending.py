@@ -83,19 +83,22 @@ class Post:
 
     async def once(self, router: Router, body: bytes) -> tuple[Heard, str]:
         """Sends it, once. Returns what was heard, in words too."""
+        return _heard(await self._send(router, body))
+
+    async def _send(self, router: Router, body: bytes) -> Outcome:
         out = Outbound("POST", router.url, _HEADERS, body)
         tenant = self._lane(router.tenant_id, _OF_TENANT)
         origin = self._lane((router.tenant_id, urlsplit(router.url).netloc), _OF_ORIGIN)
         async with origin, tenant:
-            outcome = await self._egress.send(out, total=self._seconds, idle=self._seconds, limit=_LARGEST)
-        return _heard(outcome)
+            return await self._egress.send(out, total=self._seconds, idle=self._seconds, limit=_LARGEST)
 
     async def agreed(self, router: Router) -> str | None:
         """Asks whether a router wants what it has just asked for. Returns what it said if it does not."""
         began, pause = time.monotonic(), _SOON
         while True:
-            heard, why = await self.once(router, router.check())
-            if heard is Heard.TAKEN:
+            outcome = await self._send(router, router.check())
+            why = _disagrees(outcome)
+            if why is None:
                 return None
             if time.monotonic() - began >= _AT_ONCE:
                 return why
@@ -121,6 +124,16 @@ class Post:
         if lane is None:
             lane = self._lanes[key] = asyncio.Semaphore(width)
         return lane
+
+
+def _disagrees(outcome: Outcome) -> str | None:
+    # Many a server that never heard of callbacks says 200 to whatever it is POSTed.
+    heard, why = _heard(outcome)
+    if heard is not Heard.TAKEN:
+        return why
+    assert isinstance(outcome, Answer | Rejected)
+    says = isinstance(outcome, Answer) and outcome.headers.get(PROTOCOL[0]) == PROTOCOL[1]
+    return None if outcome.status == 204 or says else f"it answered with status {outcome.status}"
 
 
 def _heard(outcome: Outcome) -> tuple[Heard, str]:
