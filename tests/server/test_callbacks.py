@@ -1,14 +1,20 @@
 """Subscriptions over callbacks: what a router is asked and told, and when that ends."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import update
+from typing_extensions import override
 
 from app.api.types.audit import log_of
+from app.delivery.callbacks import sending
 from app.delivery.callbacks.asked import asked_in
+from app.egress.client import Egress
 from app.egress.origins import Reach
+from app.egress.outcomes import Outbound, Outcome
 from app.rules.errors import BadInput
 from app.rules.ids import TenantId
 from app.rules.permissions import Role
@@ -208,6 +214,50 @@ async def test_only_a_router_agrees_not_whoever_says_200_to_everything(house: Ho
         it.at.play = Answer(status=404)
         await house.lending.agent(member)
         await none_left(house.lending, member)
+
+
+class _Counted(Egress):
+    """Has how many POSTs began in each turn of the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__(LOOPBACK)
+        self.turn = 0
+        self.begun: Counter[int] = Counter()
+
+    async def ticking(self) -> None:
+        """Counts the loop's turns."""
+        while True:
+            self.turn += 1
+            await asyncio.sleep(0)
+
+    @override
+    async def send(self, out: Outbound, *, total: float, idle: float, limit: int) -> Outcome:
+        self.begun[self.turn] += 1
+        return await super().send(out, total=total, idle=idle, limit=limit)
+
+
+async def _most_in_a_turn(federated: Router) -> int:
+    egress = _Counted()
+    ticking = asyncio.ensure_future(egress.ticking())
+    to = [
+        sending.Router(TenantId("ten_1"), federated.at.url, str(number), "verifier") for number in range(60)
+    ]
+    try:
+        post = sending.Post(egress)
+        await asyncio.gather(*(post.once(each, each.check()) for each in to))
+    finally:
+        ticking.cancel()
+        await egress.close()
+    return max(egress.begun.values())
+
+
+async def test_what_is_due_at_once_for_one_tenant_leaves_the_loop_to_the_others(
+    federated: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = sending._IN_A_TURN
+    assert await _most_in_a_turn(federated) <= most
+    monkeypatch.setattr(sending, "_IN_A_TURN", 1000)  # the broken variant: all that are due begin together
+    assert await _most_in_a_turn(federated) > most
 
 
 async def test_what_is_no_subscription_is_answered_as_ever(house: House, federated: Router) -> None:

@@ -30,6 +30,8 @@ _AT_ONCE, _SOON = 2.0, 0.05
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds before the next try, doubled each time
 #: POSTs under way of one tenant, and of those to one origin: a router that hangs takes no turn from others.
 _OF_TENANT, _OF_ORIGIN = 256, 64
+#: Of these, how many begin in one turn of the event loop.
+_IN_A_TURN = 8
 
 _HEADERS = (("content-type", "application/json"), PROTOCOL)
 #: Of the statuses from 400 to 499 those that may pass: Request Timeout, Too Early, Too Many Requests.
@@ -90,7 +92,13 @@ class Post:
         tenant = self._lane(router.tenant_id, _OF_TENANT)
         origin = self._lane((router.tenant_id, urlsplit(router.url).netloc), _OF_ORIGIN)
         async with origin, tenant:
+            await self._turn(router.tenant_id)
             return await self._egress.send(out, total=self._seconds, idle=self._seconds, limit=_LARGEST)
+
+    async def _turn(self, tenant_id: TenantId) -> None:
+        """Lets the loop go round, with few new POSTs of a tenant each time: thousands that are due do not keep it."""
+        async with self._lane((tenant_id, None), _IN_A_TURN):
+            await asyncio.sleep(0)
 
     async def agreed(self, router: Router) -> str | None:
         """Asks whether a router wants what it has just asked for. Returns what it said if it does not."""
