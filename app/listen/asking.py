@@ -15,7 +15,7 @@ from app.rules.errors import Code
 ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 _SECONDS = 15.0
-_LARGEST = 2**20  # bytes of an answer
+LARGEST = 2**20  # bytes of an answer
 
 
 class Stopped(Exception):
@@ -39,7 +39,7 @@ class Gateway:
 async def ask(egress: Egress, gateway: Gateway, query: str, **variables: object) -> Any:
     """The data of an operation. Raises Stopped."""
     out = gateway.request(query, variables, Accept="application/json")
-    outcome = await egress.send(out, total=_SECONDS, idle=_SECONDS, limit=_LARGEST)
+    outcome = await egress.send(out, total=_SECONDS, idle=_SECONDS, limit=LARGEST)
     if not isinstance(outcome, Answer):
         raise Stopped(
             f"cannot reach a gateway at {gateway.url}: {outcome.reason}; give its address with --url"
@@ -56,22 +56,34 @@ async def ask(egress: Egress, gateway: Gateway, query: str, **variables: object)
 
 
 def result_in(body: bytes | str) -> dict[str, Any] | None:
-    """The result of an operation; None for what is none."""
+    """The result of an operation, which has data or errors; None for what is none."""
     try:
         result = orjson.loads(body)
     except ValueError:
         return None
-    return result if isinstance(result, dict) and ("data" in result or "errors" in result) else None
+    if not isinstance(result, dict):
+        return None
+    errors = result.get("errors")
+    if not errors:
+        return result if isinstance(result.get("data"), dict) else None
+    are = isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
+    return result if are else None
 
 
 def code_in(errors: Sequence[Mapping[str, Any]]) -> str:
     """The code of the first error."""
-    return str(errors[0].get("extensions", {}).get("code", ""))
+    extensions = errors[0].get("extensions")
+    return str(extensions.get("code", "")) if isinstance(extensions, dict) else ""
+
+
+def printable(text: str) -> str:
+    """Somebody's words for a terminal, which would obey some of them: control characters stand as they are written."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def refused(errors: Sequence[Mapping[str, Any]]) -> str:
     """What the gateway says, and what to do about it."""
-    said = f"the gateway says {code_in(errors)}: {errors[0].get('message')}"
+    said = printable(f"the gateway says {code_in(errors)}: {errors[0].get('message')}")
     match code_in(errors):
         case Code.UNAUTHENTICATED:
             return f"{said}; give a key that lives with CROSSGRANT_API_KEY or --api-key"

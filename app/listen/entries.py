@@ -32,8 +32,14 @@ class Entry:
 
 
 def entry_of(edge: dict[str, Any], tenant_id: str) -> Entry:
-    """The entry of an edge with NODE. Raises Stopped where its hash says that there is more to it than we know."""
-    node = edge["node"]
+    """The entry of an edge with NODE. Raises Stopped where it is none, or has more to it than we know by its hash."""
+    try:
+        return _entry(edge["node"], edge["cursor"], tenant_id)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise Stopped("the gateway sent an event that is no entry of a log: is it a Crossgrant?") from None
+
+
+def _entry(node: dict[str, Any], cursor: str, tenant_id: str) -> Entry:
     links = {f"{name}Id": (node[name] or {}).get("id") for name in _LINKS}
     plain = {name: value for name, value in node.items() if name not in {*_LINKS, "leafHash"}}
     form = canonical({**plain, **links, "tenantId": tenant_id})
@@ -42,4 +48,8 @@ def entry_of(edge: dict[str, Any], tenant_id: str) -> Entry:
             f"the entry {node['id']} is not what its leafHash says: the gateway is of another release, "
             "use the crossgrant of that one"
         )
-    return Entry(node["id"], node["event"], node["occurredAt"], form.decode(), edge["cursor"])
+    entry = Entry(EntryId(node["id"]), node["event"], node["occurredAt"], form.decode(), cursor)
+    # They are printed and sent as headers; a gateway's own are plain.
+    if not all(text.isprintable() for text in (entry.id, entry.event, entry.time, entry.cursor)):
+        raise ValueError("control characters")
+    return entry

@@ -10,7 +10,7 @@ from typing import Any
 from app.api.types.audit import log_of
 from app.egress.client import Egress
 from app.egress.streams import Cut, Streamed, streamed
-from app.listen.asking import Gateway, Stopped, ask, code_in, refused, result_in
+from app.listen.asking import LARGEST, Gateway, Stopped, ask, code_in, printable, refused, result_in
 from app.listen.entries import NODE, Entry, entry_of
 from app.listen.sse import Events, TooLong
 from app.rules.errors import Code
@@ -44,11 +44,22 @@ class Listener:
 async def introduce(egress: Egress, gateway: Gateway) -> Listener:
     """Who the key speaks for. Raises Stopped where the gateway does not know it, or is none."""
     found = await ask(egress, gateway, _WHO)
+    try:
+        return _listener(found)
+    except (LookupError, TypeError, AttributeError):
+        raise Stopped(
+            f"{gateway.url} is no Crossgrant gateway: it does not say whose key this is; "
+            "give the gateway's address with --url"
+        ) from None
+
+
+def _listener(found: dict[str, Any]) -> Listener:
     viewer, edges = found["viewer"], found["auditLog"]["edges"]
-    tenant_id = TenantId(viewer["tenant"]["id"])
+    tenant = viewer["tenant"]
     # A log that is empty has an end too: without it, what comes during a first cut would be missed.
-    end = edges[0]["cursor"] if edges else log_of(tenant_id).cursor(0)
-    return Listener(tenant_id, viewer["tenant"]["slug"], viewer["subject"], viewer["role"], end)
+    end = edges[0]["cursor"] if edges else log_of(TenantId(tenant["id"])).cursor(0)
+    tenant_id, *shown = map(printable, (tenant["id"], tenant["slug"], viewer["subject"], viewer["role"], end))
+    return Listener(TenantId(tenant_id), *shown)
 
 
 async def follow(
@@ -64,8 +75,9 @@ async def follow(
         try:
             async with aclosing(_stream(gateway, after, events, last)) as edges:
                 async for edge in edges:
-                    yield entry_of(edge, listener.tenant_id)
-                    last, wait = edge["cursor"], _FIRST
+                    entry = entry_of(edge, listener.tenant_id)
+                    yield entry
+                    last, wait = entry.cursor, _FIRST
             reason = "it ended the stream"
         except Cut as cut:
             reason = str(cut)
@@ -97,8 +109,12 @@ async def _stream(
 
 
 async def _unopened(answer: Streamed) -> Exception:
-    body = b"".join([piece async for piece in answer.pieces])
-    errors = (result_in(body) or {}).get("errors")
+    body = bytearray()
+    async for piece in answer.pieces:
+        body += piece
+        if len(body) > LARGEST:
+            return Cut("what it sends is no event stream")
+    errors = (result_in(bytes(body)) or {}).get("errors")
     return _over(errors) if errors else Cut(f"it answered with status {answer.status}")
 
 
@@ -108,7 +124,9 @@ def _edge(data: str) -> dict[str, Any]:
         raise Cut("what it sends is no result")
     if errors := result.get("errors"):
         raise _over(errors)
-    edge: dict[str, Any] = result["data"]["delegationEvents"]
+    edge = result["data"].get("delegationEvents")
+    if not isinstance(edge, dict):
+        raise Cut("what it sends is no event")
     return edge
 
 
