@@ -143,8 +143,10 @@ class Postgres(Store):
         await self._telling.listen(on_told)
 
     async def hold(self) -> None:
-        """Takes this process's advisory lock, so that nobody settles what it has PENDING."""
+        """Takes this process's advisory lock, unless it has it: nobody settles what it has PENDING, or takes its callbacks."""
         async with self._one:
+            if self._own is not None and (await _raw(self._own)).is_closed():
+                await self._drop()
             await self._driver()
 
     async def _driver(self) -> "asyncpg.Connection[Any]":

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, text, update
 
 from app.api.followers import Follower
 from app.api.live import Live
@@ -113,6 +113,35 @@ async def test_what_a_killed_node_left_another_takes_although_no_notification_ar
                 it.give_up(wanted)
             await registered(lending, acme, 1)
             await none_left(lending, acme)
+
+
+_LOCKS = """SELECT pid FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_pid()
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+def _locks(tx: Tx) -> set[int]:
+    """By which connections the nodes say that they live."""
+    return set(tx.scalars(text(_LOCKS)))
+
+
+def _cut(tx: Tx, pids: set[int]) -> None:
+    for pid in pids:
+        tx.execute(select(func.pg_terminate_backend(pid)))
+
+
+async def test_nodes_that_lost_their_connections_say_again_that_they_live(
+    postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with postgres.database() as dsn:
+        one, two = (Installation(tmp_path_factory.mktemp("node"), dsn) for _ in range(2))
+        async with one.serving(), two.serving(), lending_in(one) as lending:
+            before = await lending.read(_locks)
+            assert len(before) == 2
+            await lending.write(_cut, before)
+            while len(now := await lending.read(_locks) - before) < 2:  # noqa: ASYNC110  # announced by nobody
+                await asyncio.sleep(0.05)
+            assert len(now) == 2
 
 
 # -- positions

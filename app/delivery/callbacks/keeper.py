@@ -178,6 +178,8 @@ class Keeper:
 
     async def _look(self) -> None:
         self._pass()
+        # Its lock goes with its connection, which nobody else opens again on a node without dispatches.
+        await self._store.hold()
         known = set(self._held)
         found = await self._store.read(look, self._boot_id)
         for id in known - found.owned:
