@@ -12,7 +12,8 @@ from typing_extensions import override
 from app.api.types.audit import log_of
 from app.delivery.callbacks import sending
 from app.delivery.callbacks.asked import asked_in
-from app.egress.client import Egress
+from app.egress import names
+from app.egress.client import CONNECT, Egress
 from app.egress.origins import Reach
 from app.egress.outcomes import Outbound, Outcome
 from app.rules.errors import BadInput
@@ -258,6 +259,11 @@ async def test_what_is_due_at_once_for_one_tenant_leaves_the_loop_to_the_others(
     assert await _most_in_a_turn(federated) <= most
     monkeypatch.setattr(sending, "_IN_A_TURN", 1000)  # the broken variant: all that are due begin together
     assert await _most_in_a_turn(federated) > most
+
+
+async def test_one_tenants_names_that_nobody_answers_for_leave_threads_to_the_others() -> None:
+    longest = 20.0  # seconds: what a resolver with two servers takes unless told, twice 5 s for each
+    assert sending._OF_TENANT * longest / CONNECT <= names._THREADS
 
 
 async def test_what_is_no_subscription_is_answered_as_ever(house: House, federated: Router) -> None:

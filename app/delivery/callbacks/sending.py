@@ -29,7 +29,8 @@ _LARGEST: Final = 64 * 1024  # bytes; of the answer nothing but the status count
 _AT_ONCE, _SOON = 2.0, 0.05
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds before the next try, doubled each time
 #: POSTs under way of one tenant, and of those to one origin: a router that hangs takes no turn from others.
-_OF_TENANT, _OF_ORIGIN = 256, 64
+#: A POST gives up a name after CONNECT seconds, a thread only when the resolver does: so many that there are threads left.
+_OF_TENANT, _OF_ORIGIN = 128, 64
 #: Of these, how many begin in one turn of the event loop.
 _IN_A_TURN = 8
 
