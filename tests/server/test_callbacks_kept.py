@@ -292,6 +292,23 @@ async def test_a_tenant_has_so_many_and_no_more(here: Opening, monkeypatch: pyte
 
 
 @SQLITE
+async def test_a_tenant_has_so_many_heartbeats_a_second_and_no_more(
+    here: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "MOST_HEARTBEATS", 0.5)
+    async with router() as it, here() as gateway:
+        acme, other = [await gateway.lending.tenant() for _ in range(2)]
+        for heartbeat in (4_000, 4_000, 0):
+            await it.subscribed(gateway.port, acme.key, heartbeat=heartbeat)
+        answer = await subscribe(gateway.port, acme.key, it.wants(3_600_000).extension)
+        (error,) = answer.json["errors"]
+        assert error["extensions"]["code"] == "RATE_LIMITED"
+        assert "give a longer heartbeatIntervalMs" in error["message"]
+        assert len(await subscriptions(gateway.lending, acme)) == 3
+        await it.subscribed(gateway.port, other.key, heartbeat=2_000)
+
+
+@SQLITE
 async def test_what_was_taken_away_is_dropped_and_what_was_never_begun_is_begun(
     here: Opening, monkeypatch: pytest.MonkeyPatch
 ) -> None:

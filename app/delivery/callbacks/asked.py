@@ -6,6 +6,7 @@ from app.egress.origins import Reach
 from app.rules.errors import BadInput
 
 MOST_SUBSCRIPTIONS = 10_000  # of one tenant
+MOST_HEARTBEATS = 500  # a second, of one tenant: a third of a core
 LONGEST_NAME = 200  # characters of a router's id for a subscription, and of a verifier
 LARGEST_OPERATION = 32 * 1024  # bytes of a document with its variables
 
@@ -24,6 +25,11 @@ class Asked:
     subscription_id: str
     verifier: str = field(repr=False)
     heartbeat: int
+
+    @property
+    def heartbeats(self) -> float:
+        """How many it asks for in a second."""
+        return 1_000 / self.heartbeat if self.heartbeat else 0.0
 
 
 def asked_in(extension: object, reach: Reach) -> Asked:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import Table, bindparam, delete, func, or_, select, update
+from sqlalchemy import Table, bindparam, case, delete, func, or_, select, update
 
-from app.delivery.callbacks.asked import MOST_SUBSCRIPTIONS, Asked
+from app.delivery.callbacks.asked import MOST_HEARTBEATS, MOST_SUBSCRIPTIONS, Asked
 from app.identity.callers import Caller
 from app.identity.tenants import lock_tenant
 from app.rules.errors import Code, Refusal
@@ -43,7 +43,7 @@ def register(
     lock_tenant(tx, caller.tenant_id)
     if known := _known(tx, caller.tenant_id, asked):
         return known if _is_same(known, caller, keys, asked, ran) else _taken()
-    if refusal := _refuse_many(tx, caller.tenant_id):
+    if refusal := _refuse_many(tx, caller.tenant_id, asked):
         return refusal
     row = CallbackSubscription(
         id=CallbackId(new_id("cbs")),
@@ -92,14 +92,23 @@ def _taken() -> Refusal:
     return Refusal(Code.BAD_USER_INPUT, message)
 
 
-def _refuse_many(tx: Tx, tenant_id: TenantId) -> Refusal | None:
-    mine = select(func.count()).select_from(_TABLE).where(CallbackSubscription.tenant_id == tenant_id)
-    if (tx.scalar(mine) or 0) < MOST_SUBSCRIPTIONS:
-        return None
-    message = (
-        f"your tenant has {MOST_SUBSCRIPTIONS} subscriptions over callbacks, the most it may: end one first"
-    )
-    return Refusal(Code.RATE_LIMITED, message)
+def _refuse_many(tx: Tx, tenant_id: TenantId, asked: Asked) -> Refusal | None:
+    each = CallbackSubscription.heartbeat_ms
+    beats = func.coalesce(func.sum(case((each > 0, 1_000.0 / each), else_=0.0)), 0.0)
+    mine = select(func.count(), beats).where(CallbackSubscription.tenant_id == tenant_id)
+    count, heartbeats = tx.execute(mine).one()
+    if count >= MOST_SUBSCRIPTIONS:
+        return Refusal(
+            Code.RATE_LIMITED,
+            f"your tenant has {count} subscriptions over callbacks, the most it may: end one first",
+        )
+    if heartbeats + asked.heartbeats > MOST_HEARTBEATS:
+        return Refusal(
+            Code.RATE_LIMITED,
+            f"your tenant's {count} subscriptions over callbacks ask for {heartbeats:.0f} heartbeats a second, and "
+            f"{MOST_HEARTBEATS} is the most: give a longer heartbeatIntervalMs",
+        )
+    return None
 
 
 @dataclass(frozen=True, slots=True)
