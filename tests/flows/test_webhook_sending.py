@@ -149,7 +149,7 @@ class Drip(Play):
 
 
 BAD: dict[str, tuple[Callable[[], Play], int | None, str]] = {
-    "hangs": (Hang, None, ""),
+    "hangs": (Hang, None, "it did not answer within 0.5 seconds"),
     "drips a head": (lambda: Drip(b"HTTP/1.1 200 OK\r\nX: "), None, ""),
     "resets": (lambda: Reset(0), None, ""),
     "resets in its body": (lambda: Reset(120), None, ""),

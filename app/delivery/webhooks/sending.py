@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from app.egress.client import Egress
-from app.egress.outcomes import Answer, Outbound, Outcome, Rejected
+from app.egress.outcomes import Answer, Outbound, Outcome, Rejected, Unknown
+from app.rules.errors import Code
 from app.rules.ids import DeliveryId, EndpointId, Instant, TenantId
 from app.rules.retry import Accepted, Failed, Gone, Result
 from app.rules.webhooks import signatures
@@ -63,7 +64,7 @@ async def attempt(egress: Egress, job: Job, seconds: float = SECONDS) -> Ended:
     """Sends it, once, and says what came of it within so many seconds."""
     began, started = wall_clock(), time.monotonic()
     outcome = await egress.send(_signed(job, began), total=seconds, idle=seconds, limit=_LARGEST)
-    return Ended(job, began, round((time.monotonic() - started) * 1000), _result(outcome))
+    return Ended(job, began, round((time.monotonic() - started) * 1000), _result(outcome, seconds))
 
 
 def _signed(job: Job, now: Instant) -> Outbound:
@@ -77,7 +78,9 @@ def _signed(job: Job, now: Instant) -> Outbound:
     return Outbound("POST", job.url, headers, job.body)
 
 
-def _result(outcome: Outcome) -> Result:
+def _result(outcome: Outcome, seconds: float) -> Result:
+    if isinstance(outcome, Unknown) and outcome.code is Code.UPSTREAM_TIMEOUT:
+        return Failed(None, f"it did not answer within {seconds:g} seconds")
     if not isinstance(outcome, Answer | Rejected):
         return Failed(None, outcome.reason)
     status = outcome.status
