@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from app.rules.errors import Forbidden, Unauthenticated
 from app.rules.ids import ApiKeyId, Instant, TenantId
-from app.rules.permissions import PERMISSIONS, Permission, Role
+from app.rules.permissions import PERMISSIONS, Permission, Role, roles_with
 from app.store.engine import Tx
 from app.store.tables import ApiKey
 
@@ -33,7 +33,8 @@ class Caller:
         """Raises Forbidden without the permission."""
         if not self.may(permission):
             raise Forbidden(
-                f"your key's role {self.role} lacks the permission {permission}: use a key that has it"
+                f"your key's role {self.role} lacks the permission {permission}: "
+                f"use a key of the role {roles_with(permission)}"
             )
 
 

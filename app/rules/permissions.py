@@ -69,6 +69,12 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 GIVEABLE = (Role.OWNER, Role.ADMIN, Role.OPERATOR, Role.AUDITOR, Role.VIEWER)
 
 
+def roles_with(permission: Permission) -> str:
+    """The roles that have a permission, in words: `OWNER, ADMIN or AUDITOR`."""
+    *others, last = [role.value for role in Role if permission in PERMISSIONS[role]]
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def may_give(own: Role, wanted: Role) -> bool:
     """Whether a caller of role `own` may make or end a key of role `wanted`."""
     return own in GIVEABLE and wanted in GIVEABLE and GIVEABLE.index(own) <= GIVEABLE.index(wanted)

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from app.rules.permissions import GIVEABLE, PERMISSIONS, Permission, Role, may_give
+from app.rules.permissions import GIVEABLE, PERMISSIONS, Permission, Role, may_give, roles_with
 
 #: Columns: OWNER ADMIN OPERATOR AUDITOR VIEWER TRUST_AUTHORITY PLATFORM.
 TABLE = """
@@ -48,3 +48,9 @@ def test_a_role_that_may_give_another_has_every_permission_that_it_gives() -> No
     for own, wanted in product(GIVEABLE, GIVEABLE):
         if may_give(own, wanted) and Permission.KEYS in PERMISSIONS[own]:
             assert PERMISSIONS[wanted] <= PERMISSIONS[own]
+
+
+def test_who_lacks_a_permission_is_told_the_roles_that_have_it() -> None:
+    assert roles_with(Permission.AUDIT) == "OWNER, ADMIN or AUDITOR"
+    assert roles_with(Permission.WEBHOOKS) == "OWNER or ADMIN"
+    assert roles_with(Permission.OFFER) == "OWNER"
