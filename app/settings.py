@@ -134,21 +134,24 @@ class ClientSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, hide_input_in_errors=True)
 
     url: str = "http://127.0.0.1:8000"
-    api_key: SecretStr = Field(default=SecretStr(""), validate_default=True)
+    api_key: SecretStr = SecretStr("")
 
     @field_validator("url")
     @classmethod
     def _origin(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://, as in http://127.0.0.1:8000")
         return _address(value)
 
     @field_validator("api_key")
     @classmethod
     def _is_key(cls, value: SecretStr) -> SecretStr:
-        if not well_formed(TokenKind.API_KEY, value.get_secret_value()):
+        text = value.get_secret_value().strip()
+        if text and not well_formed(TokenKind.API_KEY, text):
             raise ValueError(
-                "holds no API key (cgk_…, shown once when it was made): set it, or give --api-key"
+                "is not a whole API key: those begin with cgk_ and are shown once, when they are made"
             )
-        return value
+        return SecretStr(text)
 
 
 def _address(url: str) -> str:
@@ -213,18 +216,30 @@ def load(**overrides: object) -> Settings:
 
 
 def load_client(url: str | None, api_key: str | None) -> ClientSettings:
-    """A client's settings; what is given goes before the environment. Raises SettingsError."""
+    """A client's settings; what is given goes before the environment. Raises SettingsError, which names the option or
+    the variable that is wrong.
+    """
     given = {name: value for name, value in (("url", url), ("api_key", api_key)) if value is not None}
     try:
-        return ClientSettings(**given)  # type: ignore[arg-type]  # the same
+        settings = ClientSettings(**given)  # type: ignore[arg-type]  # the same
     except ValidationError as error:
-        raise _in_one_line(error) from None
+        name, what = _first(error)
+        where = f"--{name.replace('_', '-')}" if name in given else _PREFIX + name.upper()
+        raise SettingsError(f"{where} {what}") from None
+    if not settings.api_key:
+        raise SettingsError("no API key: set CROSSGRANT_API_KEY or give --api-key")
+    return settings
 
 
 def _in_one_line(error: ValidationError) -> SettingsError:
+    name, what = _first(error)
+    return SettingsError(f"{_PREFIX}{name.upper()}: {what}")
+
+
+def _first(error: ValidationError) -> tuple[str, str]:
+    """The first field that is wrong, and what is wrong with it."""
     first = error.errors()[0]
-    name = _PREFIX + str(first["loc"][0] if first["loc"] else "").upper()
-    return SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}")
+    return str(first["loc"][0] if first["loc"] else ""), first["msg"].removeprefix("Value error, ")
 
 
 def secret(settings: Settings) -> bytes:

@@ -17,6 +17,11 @@ ANYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _SECONDS = 15.0
 LARGEST = 2**20  # bytes of an answer
 
+_NO_CURSOR = (
+    "--after: this is no cursor of your tenant's log: take the `cursor` of an event (`--json` shows it) or "
+    "`auditLog { pageInfo { endCursor } }`; leave it out to begin now"
+)
+
 
 class Stopped(Exception):
     """Listening is over, and asking again would not help. Its text is one line for whoever started it."""
@@ -83,10 +88,10 @@ def printable(text: str) -> str:
 
 def refused(errors: Sequence[Mapping[str, Any]]) -> str:
     """What the gateway says, and what to do about it."""
-    said = printable(f"the gateway says {code_in(errors)}: {errors[0].get('message')}")
-    match code_in(errors):
-        case Code.UNAUTHENTICATED:
-            return f"{said}; give a key that lives with CROSSGRANT_API_KEY or --api-key"
-        case Code.FORBIDDEN:
-            return f"{said}; use a key of a role that may"
+    code, message = code_in(errors), str(errors[0].get("message"))
+    if code == Code.BAD_USER_INPUT and message.startswith("after"):
+        return _NO_CURSOR
+    said = printable(f"the gateway says {code}: {message}")
+    if code == Code.UNAUTHENTICATED:
+        return f"{said}; give a key that lives with CROSSGRANT_API_KEY or --api-key"
     return said

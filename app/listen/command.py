@@ -36,7 +36,9 @@ def listen_command(
     api_key: ApiKey = None,
     events: Annotated[
         list[str] | None,
-        typer.Option(help="Only these: a name or a glob such as delegation.*; may be repeated."),
+        typer.Option(
+            help="Only these: names or globs such as delegation.*, separated by commas; may be repeated."
+        ),
     ] = None,
     forward_to: Annotated[
         str | None, typer.Option(help="POST each event there, once, signed: http://localhost:4242/hooks.")
@@ -46,12 +48,11 @@ def listen_command(
 ) -> None:
     """Show a tenant's events as they come, and forward them to this machine as its webhooks, until Ctrl-C."""
     gateway = gateway_at(url, api_key)
-    if isinstance(refusal := refuse_events(events) if events else None, Refusal):
-        raise Stopped(f"--{refusal.message}")
+    wanted = globs_in(events)
     secret = secret_of(gateway.key)
     receiver = Receiver(receiver_at(forward_to), secret) if forward_to is not None else None
     try:
-        asyncio.run(_Listening(gateway, receiver, events or (), as_json).run(after, render_secret(secret)))
+        asyncio.run(_Listening(gateway, receiver, wanted, as_json).run(after, render_secret(secret)))
     except KeyboardInterrupt:
         pass  # the way in which it ends
 
@@ -60,6 +61,16 @@ def gateway_at(url: str | None, api_key: str | None) -> Gateway:
     """The gateway that is meant. Raises SettingsError."""
     settings = load_client(url, api_key)
     return Gateway(settings.url, settings.api_key.get_secret_value())
+
+
+def globs_in(options: Sequence[str] | None) -> list[str]:
+    """The events that are meant; none are all of them. Raises Stopped."""
+    if not options:
+        return []
+    globs = [part.strip() for option in options for part in option.split(",")]
+    if isinstance(refusal := refuse_events(globs), Refusal):
+        raise Stopped(f"--{refusal.message}")
+    return globs
 
 
 def receiver_at(url: str) -> str:
@@ -82,9 +93,7 @@ class _Listening:
         try:
             listener = await introduce(self.egress, self.gateway)
             after = after or listener.end
-            self._print(
-                _begun(self.gateway, listener, secret, after), _greeting(self.gateway, listener, secret)
-            )
+            self._print(_begun(self.gateway, listener, secret, after), self._greeting(listener, secret))
             entries = follow(self.gateway, listener, after, self.events, _say)
             async with aclosing(entries):
                 async for entry in entries:
@@ -99,6 +108,14 @@ class _Listening:
             return None
         return await forward(self.egress, self.receiver, entry.id, entry.body(self.gateway.url))
 
+    def _greeting(self, listener: Listener, secret: str) -> str:
+        subject = "" if listener.subject.upper() == listener.role else f" (subject {listener.subject})"
+        role = f"with a key of the role {listener.role}{subject}"
+        lines = [f"Listening to {listener.slug} at {self.gateway.url} {role}. Ctrl-C ends it."]
+        if self.receiver is not None:
+            lines.append(f"Forwarding {', '.join(self.events) or 'every event'} to {self.receiver.url}.")
+        return "\n".join([*lines, signing(secret)])
+
     def _print(self, told: dict[str, Any], text: str) -> None:
         typer.echo(orjson.dumps(told) if self.as_json else text)
 
@@ -107,11 +124,9 @@ def _begun(gateway: Gateway, listener: Listener, secret: str, after: str) -> dic
     return {"url": gateway.url, "tenant": listener.slug, "secret": secret, "after": after}
 
 
-def _greeting(gateway: Gateway, listener: Listener, secret: str) -> str:
-    return (
-        f"Listening to {listener.slug} at {gateway.url} as {listener.subject} ({listener.role}). Ctrl-C ends it.\n"
-        f"The signing secret is {secret}, the same for this API key every time."
-    )
+def signing(secret: str) -> str:
+    """What a receiver verifies with, for who writes it."""
+    return f"The signing secret is {secret}, the same for this API key every time."
 
 
 def _told(entry: Entry, ended: Ended | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.api.types.audit import log_of
@@ -71,26 +72,30 @@ async def follow(
 ) -> AsyncGenerator[Entry, None]:
     """What comes after a cursor, for ever. An entry counts as taken when the next one is asked for. Raises Stopped."""
     wait, last = _FIRST, None
+    opened: Callable[[], object] = _unsaid
     while True:
         try:
-            async with aclosing(_stream(gateway, after, events, last)) as edges:
+            async with aclosing(_stream(gateway, after, events, last, opened)) as edges:
                 async for edge in edges:
                     entry = entry_of(edge, listener.tenant_id)
                     yield entry
                     last, wait = entry.cursor, _FIRST
-            reason = "it ended the stream"
+            reason = "the gateway ended the stream (it may be restarting)"
         except Cut as cut:
-            reason = str(cut)
+            reason = f"the stream was cut: {cut}"
         pause = wait * random.uniform(0.5, 1)  # noqa: S311  # so that not all who were cut come back together
-        say(
-            f"the stream was cut: {reason}. Connecting again in {pause:.1f} s, after the last event that came"
-        )
+        say(f"{reason}. Connecting again in {pause:.1f} s; nothing is lost")
+        opened = partial(say, "Connected again.")
         await asyncio.sleep(pause)
         wait = min(wait * 2, _LONGEST)
 
 
+def _unsaid() -> None:
+    """The first time that it is connected needs no word."""
+
+
 async def _stream(
-    gateway: Gateway, after: str, events: Sequence[str], last: str | None
+    gateway: Gateway, after: str, events: Sequence[str], last: str | None, opened: Callable[[], object]
 ) -> AsyncGenerator[dict[str, Any], None]:
     variables = {"after": after, "events": [*events] or None}
     resume = {} if last is None else {"Last-Event-ID": last}
@@ -98,6 +103,7 @@ async def _stream(
     async with streamed(out, silence=_SILENCE) as answer:
         if answer.content_type != "text/event-stream":
             raise await _unopened(answer)
+        opened()
         parser = Events()
         async for piece in answer.pieces:
             try:

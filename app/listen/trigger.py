@@ -9,17 +9,25 @@ import typer
 from app.delivery.webhooks.sending import Ended
 from app.egress.client import Egress
 from app.listen.asking import ANYWHERE, Gateway, Stopped, ask
-from app.listen.command import ApiKey, Url, answered, gateway_at, receiver_at
+from app.listen.command import ApiKey, Url, answered, gateway_at, receiver_at, signing
 from app.listen.entries import Entry
 from app.listen.forwarding import Receiver, forward, secret_of
 from app.rules.entries import Event, canonical
+from app.rules.errors import Code
 from app.rules.ids import EntryId
 from app.rules.retry import Accepted
 from app.rules.samples import sample
+from app.rules.texts import shown
+from app.rules.webhooks import render_secret
 from app.store.engine import wall_clock
 from app.store.keys import new_id
 
-_TEST = """mutation ($id: ID!) { testWebhook(endpointId: $id) { delivery { id } userErrors { message } } }"""
+_TEST = (
+    """mutation ($id: ID!) { testWebhook(endpointId: $id) { delivery { id } userErrors { code message } } }"""
+)
+
+#: What a receiver answers that could not verify what it got.
+_UNVERIFIED = (400, 401, 403)
 
 
 def trigger_command(
@@ -35,7 +43,7 @@ def trigger_command(
     list_events: Annotated[bool, typer.Option("--list", help="Print the names of all events.")] = False,
 ) -> None:
     """Try what receives events: a sample of any to this machine, which stands in no log; or a `webhook.test`, which
-    stands in your tenant's log, to an endpoint of yours and to whoever listens.
+    stands in your tenant's log, to an endpoint of yours and to whoever listens to `webhook.test`.
     """
     if list_events:
         typer.echo("\n".join(Event))
@@ -45,7 +53,8 @@ def trigger_command(
     match forward_to, endpoint:
         case str(), None:
             receiver = Receiver(receiver_at(forward_to), secret_of(gateway.key))
-            _show(wanted, asyncio.run(_forwarded(gateway, receiver, wanted)))
+            typer.echo(signing(render_secret(receiver.secret)))
+            _show(wanted, asyncio.run(_forwarded(gateway, receiver, wanted)), receiver)
         case None, str() if wanted is Event.WEBHOOK_TEST:
             typer.echo(f"{wanted}  {asyncio.run(_tested(gateway, endpoint))}")
         case None, str():
@@ -83,9 +92,11 @@ async def _forwarded(gateway: Gateway, receiver: Receiver, event: Event) -> Ende
         await egress.close()
 
 
-def _show(event: Event, ended: Ended) -> None:
+def _show(event: Event, ended: Ended, receiver: Receiver) -> None:
     if not isinstance(ended.result, Accepted):
-        raise Stopped(f"the receiver has not taken the {event}: {answered(ended)}")
+        doubt = "; if it could not verify the signature: the secret of this key is "
+        hint = doubt + render_secret(receiver.secret) if ended.told["status"] in _UNVERIFIED else ""
+        raise Stopped(f"the receiver has not taken the {event}: {answered(ended)}{hint}")
     typer.echo(f"{event}  {ended.job.delivery_id}  → {answered(ended)}")
 
 
@@ -96,5 +107,11 @@ async def _tested(gateway: Gateway, endpoint: str) -> str:
     finally:
         await egress.close()
     for error in payload["userErrors"]:
-        raise Stopped(f"--endpoint: {error['message']}")
+        raise Stopped(
+            f"--endpoint: {_unknown(endpoint) if error['code'] == Code.NOT_FOUND else error['message']}"
+        )
     return f"{payload['delivery']['id']}  is on its way: the endpoint's `deliveries` say what became of it"
+
+
+def _unknown(endpoint: str) -> str:
+    return f"your tenant has no endpoint {shown(endpoint)}: `{{ webhookEndpoints {{ id url }} }}` lists them"

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import ClientSettings, Settings, SettingsError, database_name, load, secret, unknown_names
+from app.rules.tokens import TokenKind, render
+from app.settings import (
+    ClientSettings,
+    Settings,
+    SettingsError,
+    database_name,
+    load,
+    load_client,
+    secret,
+    unknown_names,
+)
 
 URL = "postgresql+asyncpg://lender:password@db.example:6432/lending"
 
@@ -122,3 +132,31 @@ def test_what_is_no_schedule_stops_the_start(monkeypatch: pytest.MonkeyPatch, gi
     monkeypatch.setenv("CROSSGRANT_WEBHOOK_SCHEDULE", given)
     with pytest.raises(SettingsError, match=r"^CROSSGRANT_WEBHOOK_SCHEDULE: [^\n]+$"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("variables", "given", "says"),
+    [
+        ({}, {}, "no API key: set CROSSGRANT_API_KEY or give --api-key"),
+        ({"API_KEY": "cgk_x"}, {}, "CROSSGRANT_API_KEY is not a whole API key: those begin with cgk_"),
+        ({}, {"api_key": "cgk_x"}, "--api-key is not a whole API key: those begin with cgk_"),
+        ({"URL": "gateway"}, {}, "CROSSGRANT_URL must begin with http:// or https://, as in http://127."),
+        ({}, {"url": "gateway"}, "--url must begin with http:// or https://, as in http://127."),
+        ({"URL": "gateway"}, {"url": "http://"}, "--url must be as in https://gateway.example.com"),
+    ],
+)
+def test_what_a_client_was_given_wrong_is_called_what_its_user_called_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], given: dict[str, str], says: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"CROSSGRANT_{name}", value)
+    with pytest.raises(SettingsError) as wrong:
+        load_client(given.get("url"), given.get("api_key"))
+    assert str(wrong.value).startswith(says)
+
+
+def test_blanks_around_a_key_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = render(TokenKind.API_KEY, bytes(32))
+    monkeypatch.setenv("CROSSGRANT_API_KEY", f" {key}\n")
+    assert load_client(None, None).api_key.get_secret_value() == key
+    assert load_client(None, f"{key} ").api_key.get_secret_value() == key

@@ -21,6 +21,7 @@ from app.listen.asking import ANYWHERE, Gateway, Stopped
 from app.listen.command import listen_command
 from app.listen.forwarding import secret_of
 from app.listen.trigger import trigger_command
+from app.rules.ids import TenantId
 from app.rules.permissions import Role
 from app.rules.tokens import TokenKind
 from app.rules.webhooks import render_secret
@@ -146,20 +147,21 @@ async def test_a_receiver_that_fails_is_shown_and_stops_nothing(house: House) ->
     acme = await house.lending.tenant()
     async with upstream() as receiver:
         receiver.play = Answer(b"", 500)
-        options = ("--events", "agent.*", "--forward-to", f"127.0.0.1:{receiver.port}/hooks")
+        options = ("--events", "agent.*, upstream.*", "--forward-to", f"127.0.0.1:{receiver.port}/hooks")
         async with listening(house.served.url, acme.key, *options) as listener:
             await house.lending.agent(acme)
-            await listener.printed(3)
+            await listener.printed(4)
             receiver.play = redirect(f"{receiver.url}/elsewhere")
             await house.lending.agent(acme)
-            await listener.printed(4)
+            await listener.printed(5)
             receiver.play = Drop()
             await house.lending.agent(acme)
-            await listener.printed(5)
+            await listener.printed(6)
             await a_key(house.lending, acme)  # which is none of the events
             assert await listener.interrupted() == 0
-    greeting, secret, *shown = listener.lines
-    assert greeting.endswith(f" at {house.served.url} as owner (OWNER). Ctrl-C ends it.")
+    greeting, forwarding, secret, *shown = listener.lines
+    assert greeting.endswith(f" at {house.served.url} with a key of the role OWNER. Ctrl-C ends it.")
+    assert forwarding == f"Forwarding agent.*, upstream.* to http://127.0.0.1:{receiver.port}/hooks."
     ids = [entry["id"] for entry in await house.lending.ledger(acme, "agent.registered")]
     assert [
         re.sub(r"^\S+  agent.registered  (\S+)  → ", r"\1 ", re.sub(r"\d+ ms", "n ms", each))
@@ -230,15 +232,22 @@ async def test_what_arrives_over_cuts_is_the_ledger(house: House) -> None:
             await receiver.saw(len(ids))
             assert await listener.interrupted() == 0
     assert [orjson.loads(seen.body)["id"] for seen in receiver.seen] == ids
-    assert len(listener.says) == CUTS
-    assert all(each.startswith("crossgrant: the stream was cut: ") for each in listener.says)
+    cuts, connected = listener.says[::2], listener.says[1::2]
+    assert len(cuts) == CUTS
+    assert all(each.startswith("crossgrant: the stream was cut: ") for each in cuts)
+    assert connected == ["crossgrant: Connected again."] * CUTS
 
 
 def begins_now(
-    gateway: Gateway, _after: str, events: Sequence[str], _last: str | None, real: Any = following._stream
+    gateway: Gateway,
+    _after: str,
+    events: Sequence[str],
+    _last: str | None,
+    opened: Callable[[], object],
+    real: Any = following._stream,
 ) -> Any:
     """Broken: whatever has come before, it asks for what comes from now on."""
-    return real(gateway, None, events, None)
+    return real(gateway, None, events, None, opened)
 
 
 @pytest.mark.parametrize("stream", [following._stream, begins_now], ids=["real", "begins now"])
@@ -328,6 +337,28 @@ async def test_it_goes_on_after_a_cursor(house: House) -> None:
     assert [each["entry"]["id"] for each in told] == ids[1:]
 
 
+@pytest.mark.usefixtures("house")
+async def test_a_gateway_that_ends_the_stream_is_not_said_to_have_been_cut() -> None:
+    says: list[str] = []
+    listener = following.Listener(TenantId("ten_1"), "acme", "owner", "OWNER", "a cursor")
+    async with upstream() as gateway:
+        gateway.play = Answer(b"", headers=(("Content-Type", "text/event-stream"),))
+        entries = following.follow(Gateway(gateway.url, "a key"), listener, "a cursor", (), says.append)
+        taking = asyncio.ensure_future(anext(entries))
+
+        async def told() -> bool:
+            return len(says) >= 2
+
+        await until(told)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+    assert re.fullmatch(
+        r"the gateway ended the stream \(it may be restarting\)\. Connecting again in 0\.\d s; nothing is lost",
+        says[0],
+    )
+    assert says[1] == "Connected again."
+
+
 async def test_a_key_that_ends_ends_it(house: House) -> None:
     acme = await house.lending.tenant()
     key, key_id = await a_key(house.lending, acme)
@@ -346,13 +377,20 @@ async def test_what_cannot_be_listened_to_is_told_in_a_line(house: House, servic
     url = house.served.url
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("the gateway says UNAUTHENTICATED", {"url": url, "api_key": stranger}),
-        ("the gateway says FORBIDDEN", {"url": url, "api_key": viewer}),
-        ("BAD_USER_INPUT: after: ", {"url": url, "api_key": acme.key, "after": "x"}),
+        (
+            "lacks the permission audit:read: use a key of the role OWNER, ADMIN or AUDITOR",
+            {"url": url, "api_key": viewer},
+        ),
+        (
+            "--after: this is no cursor of your tenant's log: ",
+            {"url": url, "api_key": acme.key, "after": "x"},
+        ),
         ("is no Crossgrant gateway", {"url": service.url, "api_key": acme.key}),
         ("cannot reach a gateway at http://127.0.0.1:9", {"url": "http://127.0.0.1:9", "api_key": acme.key}),
-        ("CROSSGRANT_API_KEY: ", {"url": url, "api_key": "cgk_" + "x" * 49}),
-        ("CROSSGRANT_API_KEY: ", {"url": url}),
-        ("CROSSGRANT_URL: ", {"url": "gateway", "api_key": acme.key}),
+        ("--api-key is not a whole API key: ", {"url": url, "api_key": "cgk_" + "x" * 49}),
+        ("no API key: set CROSSGRANT_API_KEY or give --api-key", {"url": url}),
+        ("--url must begin with http:// or https://", {"url": "gateway", "api_key": acme.key}),
+        ("'' matches no event", {"url": url, "api_key": acme.key, "events": ["agent.*,"]}),
         ("--events: 'agnt.*' matches no event", {"url": url, "api_key": acme.key, "events": ["agnt.*"]}),
         ("--forward-to must ", {"url": url, "api_key": acme.key, "forward_to": "ftp://localhost"}),
     ]
@@ -373,18 +411,26 @@ async def test_a_sample_of_an_event_reaches_this_machine_alone(
         await asyncio.to_thread(triggered, "delegation.revoked")
         await asyncio.to_thread(triggered, "delegation.revoked")
         receiver.play = Answer(b"", 500)
-        with pytest.raises(Stopped, match=r"has not taken the delegation.revoked: 500 in \d+ ms"):
+        with pytest.raises(Stopped, match=r"has not taken the delegation.revoked: 500 in \d+ ms$"):
+            await asyncio.to_thread(triggered, "delegation.revoked")
+        receiver.play = Answer(b"", 401)
+        with pytest.raises(
+            Stopped, match=r"401 in \d+ ms; if it could not verify .*: .* is (whsec_\S+)$"
+        ) as hint:
             await asyncio.to_thread(triggered, "delegation.revoked")
     secret = await _secret_of(house, acme.key)
+    assert str(hint.value).endswith(f" {secret}")
     bodies = [verified(secret, seen) for seen in receiver.seen]
     assert {(body["type"], body["data"]["details"]["test"]) for body in bodies} == {
         ("delegation.revoked", True)
     }
-    assert len({seen.header("webhook-id") for seen in receiver.seen}) == 3, (
+    assert len({seen.header("webhook-id") for seen in receiver.seen}) == 4, (
         "no receiver takes it for a repeat"
     )
     assert await house.lending.ledger(acme) == []
-    assert re.fullmatch(r"(delegation.revoked  whd_\S+  → 200 in \d+ ms\n){2}", capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^delegation.revoked  whd_\S+  → 200 in \d+ ms$", out, re.MULTILINE)) == 2
+    assert out.startswith(f"The signing secret is {secret}, ")
 
 
 async def test_a_test_reaches_an_endpoint_and_whoever_listens(house: House) -> None:
@@ -409,13 +455,21 @@ async def test_a_test_reaches_an_endpoint_and_whoever_listens(house: House) -> N
 async def test_what_cannot_be_triggered_is_told_in_a_line(house: House) -> None:
     acme = await house.lending.tenant()
     known = {"url": house.served.url, "api_key": acme.key}
+    auditor, _ = await a_key(house.lending, acme)
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("did you mean delegation.revoked,", {"event": "delegation.revokd"}),
         ("'zzz' is no event: give one that `crossgrant trigger --list` names", {"event": "zzz"}),
         ("EVENT is missing", {}),
         ("either --forward-to", {"event": "delegation.revoked", **known}),
         ("trigger webhook.test there", {"event": "delegation.revoked", "endpoint": "whk_1", **known}),
-        ("names no webhook endpoint", {"event": "webhook.test", "endpoint": "whk_1", **known}),
+        (
+            "your tenant has no endpoint whk_1: `{ webhookEndpoints { id url } }` lists them",
+            {"event": "webhook.test", "endpoint": "whk_1", **known},
+        ),
+        (
+            "use a key of the role OWNER or ADMIN",
+            {**known, "event": "webhook.test", "endpoint": "whk_1", "api_key": auditor},
+        ),
         ("CROSSGRANT_API_KEY", {"event": "webhook.test", "endpoint": "whk_1"}),
     ]
     for says, given in wrong:
