@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from importlib.metadata import version
 from ipaddress import ip_address
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -47,6 +48,22 @@ cli.command(name="listen")(listen_command)
 cli.command(name="trigger")(trigger_command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crossgrant {version('crossgrant')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the release's number."),
+    ] = False,
+) -> None:
+    pass  # each option acts by itself
 
 
 def main() -> None:
@@ -137,7 +154,9 @@ def create(
 @api_keys.command(name="create")
 def create_key_command(
     tenant: Annotated[str, typer.Argument(help="The tenant's slug or id.")],
-    role: Annotated[Role, typer.Option(help="What the key may do.")],
+    role: Annotated[
+        Role, typer.Option(help="What the key may do.", metavar="|".join(Role), case_sensitive=False)
+    ],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "from the command line",
     subject: Annotated[str, typer.Option(help="Who it speaks for: a user or a service.")] = "command-line",
     as_json: AsJson = False,

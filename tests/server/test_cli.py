@@ -5,6 +5,7 @@ import re
 import socket
 from asyncio.subprocess import PIPE
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ async def test_what_is_made_beside_a_running_server_works_at_once(
             "role": "OWNER",
             "tenant": {"slug": "acme"},
         }
-        options = ("--role", Role.AUDITOR, "--subject", "a robot", "--json")
+        options = ("--role", Role.AUDITOR.lower(), "--subject", "a robot", "--json")
         key = (await installation.command("key", "create", "acme", *options)).json
         assert (key["tenantId"], key["role"]) == (member.id, "AUDITOR")
         viewer = await data(served.port, key["apiKey"], VIEWER)
@@ -175,6 +176,11 @@ async def test_who_has_said_what_clients_are_told_is_not_told(tmp_path: Path) ->
     async with told.serving("--host", "0.0.0.0") as served:  # noqa: S104  # the same
         log = await asyncio.to_thread(served.log.read_text)
     assert "CROSSGRANT_PUBLIC_URL" not in log
+
+
+async def test_the_release_is_printed(tmp_path: Path) -> None:
+    done = await Installation(tmp_path).command("--version")
+    assert (done.code, done.out, done.err) == (0, f"crossgrant {version('crossgrant')}\n", "")
 
 
 async def test_the_schema_is_printed(tmp_path: Path) -> None:
