@@ -31,6 +31,10 @@ _FIRST, _LONGEST = 0.5, 20.0
 _FINAL = frozenset({Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.BAD_USER_INPUT})
 
 
+class _Said(Exception):
+    """The gateway has ended the stream with a reason that passes, such as a restart of its own. Its text is that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Whose log is listened to, by whom, and where it ended when that was asked."""
@@ -81,6 +85,8 @@ async def follow(
                     yield entry
                     last, wait = entry.cursor, _FIRST
             reason = "the gateway ended the stream (it may be restarting)"
+        except _Said as said:
+            reason = str(said).removesuffix(".")
         except Cut as cut:
             reason = f"the stream was cut: {cut}"
         pause = wait * random.uniform(0.5, 1)  # noqa: S311  # so that not all who were cut come back together
@@ -137,4 +143,4 @@ def _edge(data: str) -> dict[str, Any]:
 
 
 def _over(errors: list[dict[str, Any]]) -> Exception:
-    return Stopped(refused(errors)) if code_in(errors) in _FINAL else Cut(refused(errors))
+    return Stopped(refused(errors)) if code_in(errors) in _FINAL else _Said(refused(errors))
