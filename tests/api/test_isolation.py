@@ -267,11 +267,11 @@ END_KEY = "mutation ($id: ID!) { revokeApiKey(apiKeyId: $id) { userErrors { code
 
 
 def _mentioning(tx: Tx, ids: frozenset[str]) -> Stored:
-    # When something was last used is written down once in a while, by no request.
+    # When something was last used, and what was refused in a minute that is over, is written down by no request.
     rows = (
         (table.name, *map(str, row))
         for table in tables.Row.metadata.sorted_tables
-        if table.name != "scope_uses"
+        if table.name not in ("scope_uses", "refusal_counts")
         for row in tx.execute(select(*(column for column in table.c if column.name != "last_used_at")))
     )
     return frozenset(row for row in rows if not ids.isdisjoint(row))

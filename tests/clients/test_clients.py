@@ -69,9 +69,7 @@ async def test_a_client_from_npm_resumes_without_a_gap(
     assert orjson.loads(out) == list(range(first, first + EVENTS)), err.decode()
 
 
-@pytest.mark.parametrize(
-    "house", ["sqlite", pytest.param("postgres", marks=pytest.mark.full)], indirect=True, scope="session"
-)
+@pytest.mark.parametrize("house", ["sqlite", pytest.param("postgres", marks=pytest.mark.full)], indirect=True)
 async def test_hive_gateway_subscribes_by_callbacks(house: House, service: Upstream, clients: Path) -> None:
     loan = await house.lending.loan(service.port)
     start = (await data(house.port, loan.delegator.key, LAST))["edges"][0]

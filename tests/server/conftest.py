@@ -118,20 +118,26 @@ async def lending_in(installation: Installation) -> AsyncIterator[Lending]:
         await store.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["sqlite", "postgres"])
-async def house(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sqlite_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with _housed(Installation(tmp_path_factory.mktemp("house-sqlite"))) as ready:
+        yield ready
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_house(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres
 ) -> AsyncIterator[House]:
+    with postgres.database() as dsn:
+        async with _housed(Installation(tmp_path_factory.mktemp("house-postgres"), dsn)) as ready:
+            yield ready
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def house(request: pytest.FixtureRequest) -> House:
     """A process on each store, for the whole run: a test builds its own tenants in it."""
-    folder = tmp_path_factory.mktemp(f"house-{request.param}")
-    if request.param == "sqlite":
-        async with _housed(Installation(folder)) as ready:
-            yield ready
-        return
-    running: Postgres = request.getfixturevalue("postgres")
-    with running.database() as dsn:
-        async with _housed(Installation(folder, dsn)) as ready:
-            yield ready
+    ready: House = request.getfixturevalue(f"{request.param}_house")
+    return ready
 
 
 @asynccontextmanager
