@@ -33,6 +33,9 @@ from app.telemetry import (
 QUEUE = 1024
 #: Items in one transaction: more would only make each of them wait longer.
 _BATCH = 512
+#: Turns of the event loop before a batch is asked for: what is about to come goes along, so that there are fewer batches,
+#: each with a cost of its own. Alone, an item waits a tenth of a millisecond for it.
+_TURNS = 4
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -117,6 +120,8 @@ class Committer:
             if self._asked:
                 continue  # the other's batch has not begun: it takes what waits
             self._asked = True
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             await self._batch(_Taken())
             if (
                 self._admissions or self._completions
