@@ -21,7 +21,6 @@ from app.delegations.endings import sweep
 from app.delivery.callbacks.sending import Post
 from app.delivery.webhooks.courier import Courier
 from app.delivery.webhooks.endpoints import purge_endpoints
-from app.delivery.webhooks.parts import Sender
 from app.delivery.webhooks.turn import release_all
 from app.edge.methods import only
 from app.egress.client import Egress
@@ -126,11 +125,11 @@ async def _serving(
     assertions = Assertions(keys.signing, public_url)
     # Of their own: receivers that hang take no connection from upstreams.
     webhook_egress, callback_egress = Egress(settings.egress_allow), Egress(settings.egress_allow)
-    courier = Courier(store, webhook_egress, Sender(keys, public_url, settings.webhook_schedule))
-    wake.on_appended = courier.appended
     judges = Judges(committer)
     performer = Performer(committer, judges, inflight, egress, keys, assertions)
     gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
+    courier = Courier(store, webhook_egress, gateway.sender)
+    wake.on_appended = courier.appended
     schema = make_schema()
     live = Live(gateway, schema)
     callbacks = Callbacks(gateway, schema, live, Post(callback_egress), boot_id)
