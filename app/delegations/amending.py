@@ -155,7 +155,7 @@ def _enforce(tx: Tx, delegation: Delegation, terms: TermsVersion, now: Instant) 
     delegation.expires_at = from_stored(terms.constraints).expires_at
     # A token lives as long as it may, and never past its delegation: when that moves, its tokens need not be rotated.
     bindings = select(Binding.id).where(Binding.delegation_id == delegation.id, Binding.revoked_at.is_(None))
-    ends = func.least if tx.get_bind().dialect.name == "postgresql" else func.min
+    ends = func.min if tx.on_sqlite else func.least
     replaced = func.coalesce(ScopedToken.rotated_at, delegation.expires_at)
     lives = ends(ScopedToken.created_at + TOKEN_LIVES, delegation.expires_at, replaced)
     living = update(ScopedToken).where(ScopedToken.binding_id.in_(bindings), open_at(now))

@@ -11,6 +11,6 @@ def is_gone(tx: Tx, boot_id: BootId) -> bool:
     """Whether a process that is not this one has ended: on PostgreSQL, if its lock can be taken; on SQLite always,
     since a process starts only when every other has ended.
     """
-    if tx.get_bind().dialect.name == "sqlite":
+    if tx.on_sqlite:
         return True
     return bool(tx.scalar(select(func.pg_try_advisory_xact_lock(boot_lock(boot_id)))))

@@ -34,7 +34,7 @@ def of_each(
     `parents` selects one column of ids, `of` is the child's column that names its parent.
     """
     parent = parents.subquery()
-    form = _bounded if tx.get_bind().dialect.name == "sqlite" else _lateral
+    form = _bounded if tx.on_sqlite else _lateral
     rows = [row for row in tx.scalars(form(parent, of, by, most, backward, where)) if row is not None]
     return sorted(rows, key=lambda row: getattr(row, by.key), reverse=backward)
 

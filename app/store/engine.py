@@ -44,7 +44,8 @@ class Tx(Session):
     def __init__(self, connection: Connection, *, snapshot: bool = False) -> None:
         # Rows outlive their transaction: GraphQL types wrap them.
         super().__init__(connection, expire_on_commit=False)
-        self._sqlite = connection.dialect.name == "sqlite"
+        #: Whether this is SQLite; else it is PostgreSQL.
+        self.on_sqlite = connection.dialect.name == "sqlite"
         self._snapshot = snapshot
         self._now: Instant | None = None
         self.facts = Facts()
@@ -54,7 +55,7 @@ class Tx(Session):
         if self._now is not None:
             return self._now
         # SQLite has no clock but its process's.
-        now = wall_clock() if self._sqlite else Instant(self.execute(select(_CLOCK)).scalar_one())
+        now = wall_clock() if self.on_sqlite else Instant(self.execute(select(_CLOCK)).scalar_one())
         if self._snapshot:
             self._now = now
         return now
@@ -62,7 +63,7 @@ class Tx(Session):
     def first_seen(self, row: Select[R]) -> R | None:
         """One row as it is now; in a snapshot its clock comes along, which then costs no statement of its own."""
         fresh = row.execution_options(populate_existing=True)
-        if self._sqlite or not self._snapshot:
+        if self.on_sqlite or not self._snapshot:
             return self.scalars(fresh).one_or_none()
         found = self.execute(fresh.add_columns(_CLOCK)).one_or_none()
         if found is None:
@@ -73,12 +74,12 @@ class Tx(Session):
 
     def inserting(self, kind: type[Row]) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that may say what is done where there is such a row already (`on_conflict_do_…`)."""
-        return sqlite.insert(kind) if self._sqlite else postgresql.insert(kind)
+        return sqlite.insert(kind) if self.on_sqlite else postgresql.insert(kind)
 
     def lock(self, ids: Iterable[DelegationId]) -> None:
         """Locks delegations, in the order of their ids. Read them afterwards, in a statement of its own."""
         wanted = sorted(set(ids))
-        if wanted and not self._sqlite:  # there the whole store is locked
+        if wanted and not self.on_sqlite:  # there the whole store is locked
             rows = select(Delegation.id).where(Delegation.id.in_(wanted)).order_by(Delegation.id)
             self.execute(rows.with_for_update(key_share=True)).all()
 
