@@ -52,8 +52,8 @@ def create_binding(
     caller.require(Permission.BIND)
     mine = lock_own_agent(tx, caller, agent_id)
     delegation = find_locked(tx, caller.tenant_id, delegation_id)
-    if delegation is None:
-        return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
+    if isinstance(delegation, Refusal):
+        return delegation
     if refusal := _refuse_binding(tx, caller, delegation, agent_id, mine=mine):
         return refusal
     now = tx.now()

@@ -47,8 +47,8 @@ def revoke(tx: Tx, caller: Caller, id: DelegationId, reason: str) -> Revoked | R
     if refusal := refuse_text("reason", reason, longest=LONGEST_TEXT):
         return refusal
     delegation = find_locked(tx, caller.tenant_id, id)
-    if delegation is None:
-        return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
+    if isinstance(delegation, Refusal):
+        return delegation
     if delegation.status is Status.REVOKED:
         return Revoked(delegation, Receipt(**delegation.receipt or {}))
     now = tx.now()

@@ -87,11 +87,13 @@ def find(tx: Tx, tenant_id: TenantId, id: DelegationId) -> Delegation | None:
     return tx.scalars(select(Delegation).where(Delegation.id == id, visible_to(tenant_id))).one_or_none()
 
 
-def find_locked(tx: Tx, tenant_id: TenantId, id: DelegationId) -> Delegation | None:
-    """The same, locked first and read afterwards."""
-    if not _lock_seen(tx, select(Delegation.id).where(Delegation.id == id, visible_to(tenant_id))):
-        return None
-    return find(tx, tenant_id, id)
+def find_locked(tx: Tx, tenant_id: TenantId, id: DelegationId) -> Delegation | Refusal:
+    """The same, locked first and read afterwards; or that there is none."""
+    if _lock_seen(tx, select(Delegation.id).where(Delegation.id == id, visible_to(tenant_id))):
+        delegation = find(tx, tenant_id, id)
+        if delegation is not None:
+            return delegation
+    return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
 
 
 def find_locked_as(
@@ -99,8 +101,8 @@ def find_locked_as(
 ) -> Delegation | Refusal:
     """The same for one side alone. `does` says what of, as in "amends a delegation"."""
     delegation = find_locked(tx, tenant_id, id)
-    if delegation is None:
-        return Refusal(Code.NOT_FOUND, "delegationId names no delegation that you can see", ("delegationId",))
+    if isinstance(delegation, Refusal):
+        return delegation
     if party(delegation, tenant_id) is not side:
         return Refusal(Code.WRONG_STATE, f"delegationId: only the {side.lower()} {does}", ("delegationId",))
     return delegation

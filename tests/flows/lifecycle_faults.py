@@ -12,6 +12,7 @@ from app.proxy import admitting, evidence
 from app.proxy.writes import Writes
 from app.rules import admission, amendments, lifecycle
 from app.rules.amendments import Amended
+from app.rules.errors import Refusal
 from app.rules.lifecycle import MOVES, REFUSES, Move, Party, Status
 from app.rules.terms import Terms
 from app.store.tables import ScopedToken
@@ -90,7 +91,7 @@ def any_hash_acknowledges(patch: Patch) -> None:
 
     def broken(tx: Any, caller: Any, id: Any, expected_hash: str) -> Any:
         delegation = read.find_locked(tx, caller.tenant_id, id)
-        proposed = terms.proposal(tx, delegation) if delegation else None
+        proposed = None if isinstance(delegation, Refusal) else terms.proposal(tx, delegation)
         return real(tx, caller, id, proposed.hash if proposed else expected_hash)
 
     patch.setattr(amending, "acknowledge", broken)
