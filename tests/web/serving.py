@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from app.web.protocol import BoundedHttpProtocol
 from app.web.websocket import BoundedWebSocketProtocol
 
-PATIENCE = 5.0  # seconds; no test waits that long unless it fails
+PATIENCE = 30.0  # seconds; no test waits that long unless it fails
 
 Http = type[asyncio.Protocol]
 
