@@ -93,7 +93,7 @@ def no_traceback(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 @pytest.fixture
 def http(address: str) -> Iterator[httpx2.Client]:
     """Speaks to the server; no key, no Accept, no Content-Type of its own."""
-    with httpx2.Client(base_url=f"http://{address}", timeout=10, verify=TLS) as client:
+    with httpx2.Client(base_url=f"http://{address}", timeout=30, verify=TLS) as client:
         client.headers.clear()
         yield client
 

@@ -89,7 +89,7 @@ async def test_one_connection_too_many_is_told_to_come_later(ws: Connecting) -> 
 
 async def _connected(ws: Connecting, *, abort: bool = False) -> None:
     """Connects, as soon as the server has noticed that somebody left."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             async with ws(init=None, path="/crowded") as socket:
                 await socket.send({"type": "connection_init", "payload": {"apiKey": "cgk_alice"}})
@@ -123,8 +123,8 @@ async def test_a_tenant_whose_queries_take_long_leaves_a_reader_to_the_others(st
     waiting = [asyncio.ensure_future(greedy.read(long)) for _ in range(5)]
     try:
         for _ in range(READS):
-            assert await asyncio.to_thread(began.acquire, timeout=5)
-        assert await asyncio.wait_for(modest.read(lambda _: "short"), 5) == "short"
+            assert await asyncio.to_thread(began.acquire, timeout=30)
+        assert await asyncio.wait_for(modest.read(lambda _: "short"), 30) == "short"
     finally:
         may_end.set()
     assert await asyncio.gather(*waiting) == ["long"] * 5
@@ -136,4 +136,4 @@ async def test_a_read_that_is_given_up_gives_its_turn_to_the_next(store: Store) 
         given_up = asyncio.ensure_future(reads.read(lambda _: "x"))
         await asyncio.sleep(0)
         given_up.cancel()
-    assert await asyncio.wait_for(reads.read(lambda _: "y"), 5) == "y"
+    assert await asyncio.wait_for(reads.read(lambda _: "y"), 30) == "y"

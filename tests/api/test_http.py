@@ -197,7 +197,7 @@ def test_without_a_key_less_is_read(http: httpx2.Client) -> None:
 
 def test_a_body_that_does_not_end_is_408(address: str) -> None:
     host, port = address.split(":")
-    with closing(socket.create_connection((host, int(port)), timeout=5)) as raw:
+    with closing(socket.create_connection((host, int(port)), timeout=30)) as raw:
         raw.sendall(
             b"POST /hasty HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
         )

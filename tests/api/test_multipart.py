@@ -53,7 +53,7 @@ async def test_a_quiet_stream_beats(address: str) -> None:
     body = orjson.dumps({"query": 'subscription { never(name: "beating") }'})
     seen = ""
     async with (
-        httpx2.AsyncClient(base_url=f"http://{address}", timeout=5, verify=TLS) as client,
+        httpx2.AsyncClient(base_url=f"http://{address}", timeout=30, verify=TLS) as client,
         client.stream("POST", "/hasty", content=body, headers=HEADERS) as response,
     ):
         async for text in response.aiter_text():

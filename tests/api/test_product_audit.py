@@ -64,7 +64,7 @@ class Stream:
         self._socket = socket
 
     async def message(self) -> dict[str, Any]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             message: dict[str, Any] = orjson.loads(await self._socket.recv())
         return message
 

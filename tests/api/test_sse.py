@@ -34,7 +34,7 @@ def events(stream: str) -> list[tuple[str, object]]:
 async def opened(address: str, query: str, path: str = "/graphql") -> AsyncIterator[httpx2.Response]:
     body = orjson.dumps({"query": query})
     async with (
-        httpx2.AsyncClient(base_url=f"http://{address}", timeout=5, verify=TLS) as client,
+        httpx2.AsyncClient(base_url=f"http://{address}", timeout=30, verify=TLS) as client,
         client.stream("POST", path, content=body, headers=HEADERS) as response,
     ):
         yield response

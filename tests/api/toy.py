@@ -61,9 +61,9 @@ class World:
             self.started.notify_all()
 
     def until(self, name: str, *, runs: bool) -> bool:
-        """Blocks until `name` runs, or does not; False after 5 s."""
+        """Blocks until `name` runs, or does not; False after 30 s."""
         with self.started:
-            return self.started.wait_for(lambda: (name in self.running) is runs, timeout=5)
+            return self.started.wait_for(lambda: (name in self.running) is runs, timeout=30)
 
 
 WORLD = World()

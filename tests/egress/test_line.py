@@ -57,7 +57,7 @@ def test_heads_without_end_are_hung_up_on_and_nobody_waits(loop: Loop, endless: 
             for _ in range(20):
                 assert isinstance(await get(egress, other.url()), Answer)
             assert watch.seconds < 2
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(30):
                 await flooded
                 await hung_up.wait()
 

@@ -70,7 +70,7 @@ async def test_a_burst_larger_than_a_batch_leaves_nobody_waiting(
         for _ in range(3):  # turns: they ask, the committer hears of them, and goes to the store
             await asyncio.sleep(0)
         idle.open()
-        done, waiting = await asyncio.wait(calls, timeout=10)
+        done, waiting = await asyncio.wait(calls, timeout=30)
         for call in waiting:
             call.cancel()
     assert {call.result() for call in done} == {Code.ACTION_NOT_FOUND}
@@ -99,7 +99,7 @@ async def test_a_store_that_turns_a_batch_away_leaves_nobody_waiting(
     monkeypatch.setattr(sqlite, "_BUSY", 0.1)
     async with here() as it:
         loan = await it.lending.loan(service.port)
-        async with away(installation), asyncio.timeout(5):
+        async with away(installation), asyncio.timeout(15):
             answers = await asyncio.gather(*(read(it, loan) for _ in range(5)))
         assert {answer.status for answer in answers} == {503}
         assert all("retry-after" in answer.headers for answer in answers)
@@ -121,7 +121,7 @@ async def test_answers_that_cannot_be_completed_are_withheld_and_settled_later(
         hang = service.on("/v1/receipts/1", Hang())
         calls = [asyncio.ensure_future(read(it, loan)) for _ in range(5)]
         await service.saw(5)
-        async with away(installation), asyncio.timeout(5):
+        async with away(installation), asyncio.timeout(15):
             hang.release()
             answers = await asyncio.gather(*calls)
         assert {(answer.status, answer.code) for answer in answers} == {(503, "COMPLETION_LOST")}
