@@ -333,6 +333,28 @@ def test_a_condition_that_could_not_be_judged_is_refused(condition: str, why: st
     assert len(refusal.message) < 600
 
 
+INSTANT = 'an RFC 3339 instant with an offset, as in timestamp("2026-12-31T00:00:00Z")'
+SYNTAX = "see github.com/google/re2/wiki/Syntax"
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("timestamp('tomorrow') > now", f'has timestamp("tomorrow"), which has no value: give {INSTANT}'),
+        ("timestamp('2026-02-30T00:00:00Z') > now", f'has timestamp("2026-02-30T00:00:00Z"), which has no value: give {INSTANT}'),
+        ("duration('1d') > now - now", 'has duration("1d"), which has no value: give numbers with h, m, s, ms, us or ns, as in duration("1h30m")'),
+        ("int('x') == request.body.x", 'has int("x"), which has no value: give an integer of 64 bits, as in int("42")'),
+        ("double('') == request.body.x", 'has double(""), which has no value: give a number, as in double("1.5")'),
+        ("request.path.matches('[')", f'has the pattern [, which is no RE2 pattern, RE2 says "missing ]: [": {SYNTAX}'),
+        ("request.path.matches('a{3,1}')", f'has the pattern a{{3,1}}, which is no RE2 pattern, RE2 says "invalid repetition size: {{3,1}}": {SYNTAX}'),
+    ],
+)  # fmt: skip
+def test_what_the_libraries_find_is_said_in_our_words(condition: str, said: str) -> None:
+    refusal = refuse(condition)
+    assert refusal is not None
+    assert refusal.message == f"constraints.condition {said}"
+
+
 def test_a_denial_names_what_is_missing_and_no_content() -> None:
     denial = judge("request.body.total <= request.body.limit", request({"total": "secret"}))
     assert denial == Denial(

@@ -163,11 +163,11 @@ def test_a_good_schema_passes(schema: Any) -> None:
         ({"unevaluatedProperties": False}, "additionalProperties"),
         ({"items": {"unevaluatedItems": False}}, "say items"),
         ({"$schema": "http://json-schema.org/draft-07/schema#"}, "$schema"),
-        ({"$ref": "https://example.com/schema"}, "disabled"),
-        ({"$ref": "http://127.0.0.1:1/"}, "disabled"),
-        ({"$ref": "file:///etc/passwd"}, "disabled"),
+        ({"$ref": "https://example.com/schema"}, "no schema within it"),
+        ({"$ref": "http://127.0.0.1:1/"}, "no schema within it"),
+        ({"$ref": "file:///etc/passwd"}, "no schema within it"),
         ({"$ref": "other.json"}, "other.json"),
-        ({"$id": "http://127.0.0.1:1/a", "$ref": "b"}, "disabled"),
+        ({"$id": "http://127.0.0.1:1/a", "$ref": "b"}, "no schema within it"),
         ({"$id": "http://127.0.0.1:1/a", "$ref": "a"}, "$ref"),
         ({"$ref": "#/$defs/none"}, "$defs/none"),
         ({"examples": [{"type": "null"}], "$ref": "#/examples/0"}, "no schema within it"),
@@ -209,6 +209,53 @@ def test_a_schema_that_cannot_be_judged_by_is_refused(schema: Any, why: str) -> 
     assert refusal.message.startswith("requestSchema ")
     assert why in refusal.message
     assert len(refusal.message) < 600
+
+
+SIMPLE_TYPES = "one of array, boolean, integer, null, number, object and string, or a list of several of them, none twice"
+REFER = "which leads to no schema within it: refer to #/$defs/… by names of letters, digits, _, . and -"
+STAND = "where a schema should stand: give an object or a boolean"
+SYNTAX = "see github.com/google/re2/wiki/Syntax"
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "strin"}, f'has "strin" at /type, but type takes {SIMPLE_TYPES}'),
+        ({"type": []}, f"has [] at /type, but type takes {SIMPLE_TYPES}"),
+        ({"required": "a"}, 'has "a" at /required, but required takes a list of names, none twice'),
+        ({"required": [1]}, "has 1 at /required/0, but required takes a list of names, none twice"),
+        (
+            {"properties": {"type": {"minLength": -1}}},
+            "has -1 at /properties/type/minLength, but minLength takes a whole number, 0 or more",
+        ),
+        ({"multipleOf": 0}, "has 0 at /multipleOf, but multipleOf takes a number above 0"),
+        ({"maximum": True}, "has true at /maximum, but maximum takes a number"),
+        ({"allOf": []}, "has [] at /allOf, but allOf takes a list of schemas, one or more"),
+        ({"properties": {"a": 5}}, f"has 5 at /properties/a, {STAND}"),
+        ({"items": [{}]}, f"has [{{}}] at /items, {STAND}"),
+        ({"properties": 5}, "has 5 at /properties, but properties takes an object of schemas"),
+        ({"$id": "a b"}, 'has "a b" at /$id, but $id takes an address without a fragment, as in https://example.com/schema'),
+        ({"$anchor": 5}, "has the keyword $anchor, which is not supported: refer to #/$defs/… by $ref"),
+        ({"": 5}, "has the keyword (empty), which is not supported: leave it out, or begin its name with x-"),
+        ({"$ref": {"a": 1}}, f'has the $ref {{"a":1}}, {REFER}'),
+        ({"$ref": "https://e.example/s"}, f'has the $ref "https://e.example/s", {REFER}'),
+        ({"items": {"$ref": "#/$defs/none"}}, f'has the $ref "#/$defs/none" at /items, {REFER}'),
+        ({"$ref": "#/x-a", "x-a": {"type": "strin"}}, f'has the $ref "#/x-a", {REFER}'),
+        ({"pattern": "a)"}, f'has the pattern a) at /pattern, which is no RE2 pattern, RE2 says "unexpected ): a)": {SYNTAX}'),
+        (
+            {"patternProperties": {"(?=a)": True}},
+            f'has the pattern (?=a) at /patternProperties/(?=a), which is no RE2 pattern, RE2 says "invalid perl operator: (?=": {SYNTAX}',
+        ),
+        ({"pattern": "[ab]{1000}"}, "has the pattern [ab]{1000} at /pattern, which is not understood, or too large: use smaller counts and classes"),
+        ({"items": {"format": "regex"}}, "has the format regex at /items, which is not checked here: use date, date-time, "),
+        ({"minimum": 2**60}, "cannot be read: an integer in it is beyond 2^53-1: send it as a string"),
+        (5, "is neither an object nor a boolean: give a JSON Schema of draft 2020-12"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_stands_where_and_what_would_be_right(schema: Any, said: str) -> None:
+    refusal = refuse(schema)
+    assert refusal is not None
+    assert refusal.message.startswith(f"requestSchema {said}")
 
 
 def nested(keyword: str, depth: int) -> Any:

@@ -36,6 +36,9 @@ MOST_NODES = 10_000
 #: Twice is a mistake that people make, four times is none.
 MOST_ROUNDS = 4
 
+#: How each denial of a body that cannot be judged begins.
+UNREADABLE = "The body cannot be judged: "
+
 _LONGEST_TYPE = 256
 _TOKEN = r"[A-Za-z0-9!#$&^_.+*'-]+"
 _PARAMETER = re.compile(rf';[ \t]*(?:({_TOKEN})=({_TOKEN}|"[^"\\]*")[ \t]*)?')
@@ -120,7 +123,7 @@ def longest(size: Size) -> float:
 
 def unreadable(why: str) -> Denial:
     """The denial of a body that cannot be judged."""
-    return Denial(Code.BODY_UNREADABLE, f"The body cannot be judged: {why}.")
+    return Denial(Code.BODY_UNREADABLE, f"{UNREADABLE}{why}.")
 
 
 def too_large(detail: str) -> Denial:

@@ -26,6 +26,13 @@ DATES = {
     **dict.fromkeys(("getDayOfWeek", "getDayOfYear"), ("timestamp",)),
 }
 
+#: What a text has to be like to have a value.
+_TEXTS = {
+    "int": 'an integer of 64 bits, as in int("42")',
+    "double": 'a number, as in double("1.5")',
+    "timestamp": 'an RFC 3339 instant with an offset, as in timestamp("2026-12-31T00:00:00Z")',
+    "duration": 'numbers with h, m, s, ms, us or ns, as in duration("1h30m")',
+}
 _ARITHMETIC = {
     **{(kind, sign, kind): kind for kind in NUMBERS for sign in "+-*/"},
     ("int", "%", "int"): "int",
@@ -91,3 +98,9 @@ def unknown(name: str) -> Malformed:
     return Malformed(
         f"calls {shown(name)} in a way that is not known: {_INSTEAD.get(name, f'there are {known}')}"
     )
+
+
+def without_value(call: str) -> Malformed:
+    """What to say of a call that depends on nothing and has no value, such as `duration("1d")`."""
+    takes = _TEXTS.get(call.partition("(")[0], "something else")
+    return Malformed(f"has {shown(call)}, which has no value: give {takes}")

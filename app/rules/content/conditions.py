@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from app.rules.content import condition_syntax, patterns
 from app.rules.content.bodies import too_large, unreadable
 from app.rules.content.condition_facts import ABSENT, MOST_MATCHING, Request, answers
+from app.rules.content.condition_kinds import without_value
 from app.rules.content.condition_lexemes import LONGEST, Malformed
 from app.rules.content.condition_syntax import Expression, Fact, Loop
 from app.rules.content.denials import Denial
@@ -84,15 +85,15 @@ def _check(expression: Expression) -> None:
     for constant in expression.constants:
         try:
             _compile(constant).execute({})
-        except Exception as error:  # noqa: BLE001  # whatever it is, it would be so for every request
-            raise Malformed(f"has {shown(constant)}, which has no value: {_said(error)}") from None
+        except Exception:  # noqa: BLE001  # whatever it is, it would be so for every request
+            raise without_value(constant) from None
 
 
 def _check_pattern(pattern: str) -> None:
     try:
         size = patterns.single(pattern).size
     except ValueError as error:
-        raise Malformed(f"has the pattern {shown(pattern)}, which is no RE2: {error}") from None
+        raise Malformed(f"has the pattern {shown(pattern)}, which {error}") from None
     if size > MOST_INSTRUCTIONS:
         raise Malformed(
             f"has the pattern {shown(pattern)}, which is too much: use smaller counts and classes"
@@ -104,13 +105,8 @@ def _compile(text: str) -> "Program":
 
     try:
         return cel.compile(text)
-    except Exception as error:  # noqa: BLE001  # the library names none
-        raise Malformed(f"is not understood, or too deeply nested: {_said(error)}") from None
-
-
-def _said(error: Exception) -> str:
-    # the first line of a syntax error repeats the text as it was written anew
-    return shown(str(error).rpartition("ERROR: <input>:")[2].split("\n")[0], 200)
+    except Exception:  # noqa: BLE001  # the library names none, and speaks of the text as it was written anew
+        raise Malformed("is not understood by CEL, or too deeply nested: say it in simpler parts") from None
 
 
 @lru_cache(maxsize=512)

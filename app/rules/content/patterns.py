@@ -89,7 +89,7 @@ def _size(pattern: str) -> int | str:
         )  # by itself first: what bounds it in the program may also complete it
         regexp = _compile(pattern)
     except (re2.error, UnicodeEncodeError) as error:
-        return f"is no RE2 pattern: {_said(error)}; see github.com/google/re2/wiki/Syntax"
+        return _said(error)
     if regexp.search(b"") and regexp.search(b"\0"):
         return "matches the empty text, and so every body: say what must not be in it"
     size: int = regexp.programsize
@@ -97,8 +97,12 @@ def _size(pattern: str) -> int | str:
 
 
 def _said(error: Exception) -> str:
-    said = error.args[0] if isinstance(error, re2.error) and error.args else "it is not Unicode"
-    return shown(said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    """What is wrong with a pattern. Where it is, only RE2 knows, so its words are there too."""
+    if isinstance(error, UnicodeEncodeError):
+        return "holds half a character, which is no Unicode: leave it out"
+    said = error.args[0] if error.args else ""
+    text = shown(said.decode(errors="replace") if isinstance(said, bytes) else str(said))
+    return f'is no RE2 pattern, RE2 says "{text}": see github.com/google/re2/wiki/Syntax'
 
 
 def _too_much(patterns: tuple[str, ...]) -> str | None:
@@ -123,7 +127,7 @@ def compiled(patterns: tuple[str, ...]) -> Program:
 
 @lru_cache(maxsize=256)
 def single(pattern: str) -> Program:
-    """A pattern by itself, without `(?m)`. Raises ValueError for what is none."""
+    """A pattern by itself, without `(?m)`. Raises ValueError for what is none, with what is wrong with it."""
     try:
         regexp = re2.compile(pattern, _options())
     except (re2.error, UnicodeEncodeError) as error:

@@ -14,7 +14,7 @@ import orjson
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
 
 from app.rules.content.bodies import Size
-from app.rules.content.schema_keywords import FORMATS, ONE, POINTER, Fault, at, places, step
+from app.rules.content.schema_keywords import FORMATS, ONE, Fault, at, led, places, step
 from app.rules.texts import shown
 
 MOST_REGEXES = 20
@@ -126,7 +126,10 @@ class _Walk:
         if "format" in schema:
             if schema["format"] not in FORMATS:
                 allowed = ", ".join(sorted(FORMATS))
-                raise Fault(f"has a format{at(pointer[1:])} that is not checked here: use {allowed}")
+                raise Fault(
+                    f"has the format {shown(schema['format'])}{at(pointer[1:])}, which is not checked here: "
+                    f"use {allowed}"
+                )
             costs.append(_FORMAT)
         return _sum(*costs)
 
@@ -167,13 +170,7 @@ class _Walk:
         yield from (step(pointer, name) for name in ONE & schema.keys())
         yield from (step(pointer, "dependentSchemas", name) for name in schema.get("dependentSchemas", ()))
         if "$ref" in schema:
-            reference = schema["$ref"]
-            if reference not in self._schemas or not POINTER.fullmatch(reference):
-                raise Fault(
-                    f"has a $ref{at(pointer[1:])} that leads to no schema within it: refer to #/$defs/… "
-                    "by names of letters, digits, _, . and -"
-                )
-            yield reference
+            yield led(schema, pointer, self._schemas)
 
 
 def _compared(value: Any) -> Size:

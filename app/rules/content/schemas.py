@@ -10,17 +10,18 @@ and `$id` below the root, recursion, look-around in patterns, and keywords that 
 be ignored, and whoever wrote them believes that they guard something. Names that begin with `x-` are notes.
 """
 
+from collections.abc import Container
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
-from jsonschema_rs import Draft202012Validator, ValidationError
+from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
-from app.rules.content import schema_costs
-from app.rules.content.bodies import Body, Size, read, too_large, unreadable
+from app.rules.content import patterns, schema_costs
+from app.rules.content.bodies import UNREADABLE, Body, Size, read, too_large, unreadable
 from app.rules.content.denials import Denial
 from app.rules.content.schema_costs import validator, work
-from app.rules.content.schema_keywords import Fault, at
+from app.rules.content.schema_keywords import Fault, at, led, places, step, unfit
 from app.rules.errors import Code, Refusal
 from app.rules.texts import shown
 
@@ -67,13 +68,39 @@ def compiled(text: str) -> Compiled:
     schema = _read(text)
     try:
         compiles = validator(text)
-    except ValidationError as error:
-        where = at("".join(f"/{part}" for part in error.instance_path))
-        raise Fault(f"is no JSON Schema of draft 2020-12{where}: {shown(error.message, 200)}") from None
     except ValueError as error:
-        raise Fault(f"is no JSON Schema of draft 2020-12: {shown(str(error), 200)}") from None
+        raise _fault(schema, error) from None
     nameable = '"anyOf"' not in text and '"oneOf"' not in text
     return Compiled(compiles, _cost(schema), nameable)
+
+
+def _fault(schema: dict[str, Any] | bool, error: ValueError) -> Fault:
+    """What to say of a schema that the library refuses. Raises Fault, too."""
+    schemas = dict(places(schema, "#"))
+    for pointer, each in schemas.items():
+        if isinstance(each, dict) and "$ref" in each:
+            led(each, pointer, schemas)
+    if isinstance(error, ValidationError) and error.instance_path:
+        return _unfit(error, schemas)
+    if isinstance(schema, dict) and "$id" in schema:
+        return unfit(["$id"], schema["$id"], schemas)  # nothing else is an address
+    return Fault("is no JSON Schema of draft 2020-12")
+
+
+def _unfit(error: ValidationError, schemas: Container[str]) -> Fault:
+    path = [str(part) for part in error.instance_path]
+    if not isinstance(error.kind, ValidationErrorKind.Format):
+        return unfit(path, error.instance, schemas)
+    pattern = str(error.instance)
+    return Fault(f"has the pattern {shown(pattern)}{at(step('', *path))}, which {_unusable(pattern)}")
+
+
+def _unusable(pattern: str) -> str:
+    try:
+        patterns.single(pattern)
+    except ValueError as error:
+        return str(error)
+    return "is not understood, or too large: use smaller counts and classes"
 
 
 def _cost(schema: dict[str, Any] | bool) -> Size:
@@ -91,9 +118,9 @@ def _read(text: str) -> dict[str, Any] | bool:
         raise Fault(f"has {len(text)} bytes as JSON: {LARGEST_SCHEMA} at most")
     body = read(text.encode(), "application/json")
     if isinstance(body, Denial):
-        raise Fault(f"is not read: {body.detail}")
+        raise Fault(f"cannot be read: {body.detail.removeprefix(UNREADABLE).removesuffix('.')}")
     if not isinstance(body.value, dict | bool):
-        raise Fault("is neither an object nor a boolean")
+        raise Fault("is neither an object nor a boolean: give a JSON Schema of draft 2020-12")
     if isinstance(body.value, dict) and str(body.value.get("$schema", _DRAFT)).removesuffix("#") != _DRAFT:
         raise Fault(f"names another $schema: leave it out, or give {_DRAFT}")
     return body.value
