@@ -154,8 +154,10 @@ def _ran(operation: Operation, seq: int) -> Ran:
     try:
         variables = json.dumps(operation.variables, sort_keys=True)
         size = len(operation.query.encode()) + len(variables)
-    except (RecursionError, UnicodeEncodeError) as error:
-        raise BadInput(f"query and variables cannot be kept: {error}") from None
+    except RecursionError:
+        raise BadInput("variables nest too deeply to be kept") from None
+    except UnicodeEncodeError:
+        raise BadInput("query cannot be kept: it holds half a character, which is no Unicode") from None
     if size > LARGEST_OPERATION:
         raise BadInput(
             f"query has {size:,} bytes with its variables, and {LARGEST_OPERATION:,} is the most over callbacks"

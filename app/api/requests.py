@@ -11,6 +11,7 @@ import orjson
 from starlette.requests import Request
 
 from app.rules.errors import BadInput, Code
+from app.rules.texts import not_json
 
 T = TypeVar("T")
 
@@ -132,7 +133,7 @@ def operation_in(body: bytes) -> Operation:
     try:
         return operation_of(decoded(body.decode()))
     except ValueError as error:
-        raise BadInput(f"the body is not JSON in UTF-8: {error}") from None
+        raise BadInput(f"the body is not JSON in UTF-8, {not_json(body, error)}") from None
 
 
 def decoded(document: str) -> object:

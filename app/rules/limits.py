@@ -7,6 +7,7 @@ import orjson
 from app.rules.errors import Code, Refusal
 from app.rules.ids import DAY, Instant
 from app.rules.terms import Constraints
+from app.rules.texts import shown
 
 LONGEST_DELEGATION = 366 * DAY
 LONGEST_OFFER = 90 * DAY
@@ -71,8 +72,8 @@ def _refuse_networks(networks: tuple[str, ...]) -> Refusal | None:
     for at, cidr in enumerate(networks):
         try:
             network = ip_network(cidr)
-        except ValueError as error:
-            message = f"constraints.ipAllowlist[{at}]: {error}; give a network such as 203.0.113.0/24"
+        except ValueError:
+            message = f"constraints.ipAllowlist[{at}]: {shown(cidr)!r} is no network: give one such as 203.0.113.0/24"
             return Refusal(Code.CIDR_INVALID, message, (*path, str(at)))
         # The gateway sees such a caller's address as IPv4: the network would match nobody.
         if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped:

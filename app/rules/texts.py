@@ -1,6 +1,7 @@
 """Words that people give us: bounded, and such that every store and every reader takes them alike."""
 
 import re
+from json import JSONDecodeError
 
 from app.rules.errors import Code, Refusal
 
@@ -30,3 +31,14 @@ def refuse_text(field: str, text: str, *, longest: int = LONGEST_NAME, empty: bo
 def shown(text: str, longest: int = LONGEST_SHOWN) -> str:
     """Somebody's words, cut to what an answer repeats of them."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def not_json(raw: bytes, error: ValueError) -> str:
+    """Why a text is no JSON, and where; the reader's own words, which are exact, are quoted."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as wrong:
+        return f"byte {wrong.start + 1} begins nothing that is UTF-8"
+    if isinstance(error, JSONDecodeError):
+        return f'line {error.lineno}, column {error.colno}: "{error.msg}"'
+    return str(error)

@@ -261,6 +261,22 @@ def test_a_store_that_goes_away_for_all_that_was_asked_is_503_with_retry_after(
         assert post(http, partly, accept=accept).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"query": }', 'line 1, column 11: "unexpected character, expected a JSON value"'),
+        (b'{"query": "\xff"}', "byte 12 begins nothing that is UTF-8"),
+        (
+            b'{"query": "x", "n": 1%b}' % (b"0" * 400),
+            'line 1, column 21: "number is infinity when parsed as double"',
+        ),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_where(http: httpx2.Client, body: bytes, said: str) -> None:
+    response = http.post("/graphql", content=body, headers={**KEY, "Content-Type": JSON})
+    assert response.json()["errors"][0]["message"] == f"the body is not JSON in UTF-8, {said}"
+
+
 @pytest.mark.parametrize("number", [10**19 * 2, -(10**19), 10**30, 10**4000])
 def test_an_integer_beyond_64_bits_is_refused_and_not_rounded(http: httpx2.Client, number: int) -> None:
     query = "query ($json: JSON) { echo(input: {json: $json}) { json } }"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from app.rules.errors import Code
-from app.rules.texts import LONGEST_NAME, LONGEST_SHOWN, refuse_text, shown
+from app.rules.texts import LONGEST_NAME, LONGEST_SHOWN, not_json, refuse_text, shown
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,17 @@ def test_what_passes_can_be_stored_as_utf8_and_written_as_json(text: str) -> Non
     if refuse_text("name", text) is None:
         assert b"\0" not in text.encode()
         assert orjson.loads(orjson.dumps(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b'{"a": [1,]}', 'line 1, column 9: "trailing comma is not allowed"'),
+        (b'{"a":\n 1', 'line 2, column 3: "unexpected end of data"'),
+        (b'{"a": "\xff"}', "byte 8 begins nothing that is UTF-8"),
+    ],
+)
+def test_what_is_no_json_is_told_where(raw: bytes, said: str) -> None:
+    with pytest.raises(orjson.JSONDecodeError) as wrong:
+        orjson.loads(raw)
+    assert not_json(raw, wrong.value) == said

@@ -27,6 +27,7 @@ import orjson
 
 from app.rules.content.denials import Denial
 from app.rules.errors import Code
+from app.rules.texts import not_json
 
 GUARDED_BYTES = 128 * 1024
 #: Of what is not declared to be JSON, whose escapes are undone one by one.
@@ -153,7 +154,7 @@ def _read_json(raw: bytes) -> Body | Denial:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        return unreadable(f"it is no JSON, {error.msg} (character {error.pos})")
+        return unreadable(f"it is no JSON, {not_json(raw, error)}")
     strings: list[str] = []
     walked = _walk(value, strings)
     if isinstance(walked, str):
