@@ -4,6 +4,7 @@
                                  of SlowReader `cursor`
     a store that is away         UNAVAILABLE, and that nobody knows what became of it; the log has the rest
     a fault in the document      GraphQL's message, BAD_USER_INPUT, or QUERY_TOO_COMPLEX where a limit refused it
+    a wrong value                what `values` says of it, BAD_USER_INPUT
     anything else                "Internal error", INTERNAL and the request's id; the log has the rest
 
 Resolvers raise GatewayErrors. A bare GraphQLError out of one counts as a fault of ours.
@@ -22,6 +23,7 @@ from strawberry.types import ExecutionResult, StreamExecutionResult
 from strawberry.types.execution import PreExecutionError
 from typing_extensions import override
 
+from app.api.values import Types, placed
 from app.rules.errors import Code, GatewayError, SlowReader, Unavailable
 from app.rules.texts import LONGEST_MESSAGE, shown
 from app.telemetry import get_logger, request_id
@@ -42,6 +44,7 @@ _ABOUT_THE_REQUEST = (
 _STORE_AWAY = (OperationalError, InterfaceError, PoolTimeout, ConnectionError)
 _UNKNOWN = "the gateway lost its database midway: look whether this was done before you try again"
 _RETRY_AFTER = 5  # seconds
+_NO_TYPES: Types = {}
 
 #: Every transport takes queries and mutations; one answer is not enough for a subscription.
 _MANY_RESULTS = (
@@ -59,21 +62,21 @@ class PublicErrors(SchemaExtension):
 
     @override
     def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:
-        _publish(result)
+        self._publish(result)
         yield
 
     @override
     def on_operation(self) -> Iterator[None]:
         yield
-        _publish(self.execution_context.result)  # what `schema.execute` returns
+        self._publish(self.execution_context.result)  # what `schema.execute` returns
+
+    def _publish(self, result: object) -> None:
+        if errors := getattr(result, "errors", None):
+            types = self.execution_context.schema._schema.type_map
+            result.errors = [public(error, types) for error in errors]  # type: ignore[attr-defined]  # it has them
 
 
-def _publish(result: object) -> None:
-    if errors := getattr(result, "errors", None):
-        result.errors = [public(error) for error in errors]  # type: ignore[attr-defined]  # it has the attribute
-
-
-def public(error: GraphQLError) -> PublicError:
+def public(error: GraphQLError, types: Types = _NO_TYPES) -> PublicError:
     """The form of an error that a client may see. Logs, once, what stays inside."""
     if isinstance(error, PublicError):
         return error
@@ -90,8 +93,7 @@ def public(error: GraphQLError) -> PublicError:
         return _public(error, origin.message, origin.code)
     if _is_the_callers(error, origin):
         message = _MANY_RESULTS if isinstance(origin, InvalidOperationTypeError) else error.message
-        message = _WHOLE_INPUT.sub(".", message)
-        return _public(error, message, _code(error))
+        return _public(error, _WHOLE_INPUT.sub(".", placed(message, types)), _code(error))
     log.error("graphql.internal_error", path=error.path, exc_info=origin)
     return _public(error, "Internal error", Code.INTERNAL, requestId=request_id())
 

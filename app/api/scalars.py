@@ -19,6 +19,7 @@ from strawberry.types.scalar import ScalarDefinition
 from app.rules.ids import Instant
 from app.rules.instants import parse_rfc3339, rfc3339
 from app.rules.scopes import LONGEST, is_scope
+from app.rules.texts import shown
 
 Cidr = NewType("Cidr", str)
 Scope = NewType("Scope", str)
@@ -46,8 +47,9 @@ def parse_date_time(value: object) -> Instant:
         raise _wrong("DateTime", value, "an RFC 3339 instant with an offset, such as 2026-12-31T23:59:59Z")
     try:
         at = parse_rfc3339(value.upper())
-    except ValueError as error:
-        raise _wrong("DateTime", value, f"an instant of the calendar: {error}") from None
+    except ValueError:
+        wanted = "an instant of the calendar, which has no such day, hour, minute, second or offset"
+        raise _wrong("DateTime", value, wanted) from None
     if not _FIRST <= at <= _LAST:
         raise _wrong("DateTime", value, "an instant within the years 1 to 9999 in UTC")
     return at
@@ -93,8 +95,11 @@ def parse_json(value: object) -> JSON:
     _refuse_deep_or_endless(value)
     try:
         size = len(orjson.dumps(value, default=_unknown_yet))
-    except TypeError as error:  # half a surrogate pair, an integer beyond 64 bits
-        raise GraphQLError(f"JSON: this value cannot be written as JSON: {error}") from None
+    except TypeError:
+        raise GraphQLError(
+            "JSON: this value cannot be written as JSON: it holds an integer of over 64 bits, which a string can "
+            "hold, or half a character, which is no Unicode"
+        ) from None
     if size > LARGEST_JSON:
         raise GraphQLError(f"JSON: this value has {size} bytes: {LARGEST_JSON} at most")
     return JSON(value)
@@ -121,10 +126,18 @@ def _refuse_deep_or_endless(value: object) -> None:
 
 
 def _wrong(scalar: str, value: object, wanted: str) -> GraphQLError:
-    shown = repr(value)
-    if len(shown) > 100:
-        shown = shown[:99] + "…"
-    return GraphQLError(f"{scalar}: {shown} is not right; give {wanted}")
+    return GraphQLError(f"{scalar}: {_shown(value)} is not right; give {wanted}")
+
+
+def _shown(value: object) -> str:
+    match value:
+        case str():
+            return shown(repr(value))
+        case dict() | list():
+            return "an object" if isinstance(value, dict) else "a list"
+        case bool() | None:
+            return {True: "true", False: "false", None: "null"}[value]
+    return shown(str(value))
 
 
 def _scalar(

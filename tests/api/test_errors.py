@@ -63,22 +63,19 @@ def test_whatever_else_goes_wrong_has_a_code(http: httpx2.Client, query: str) ->
             "query ($input: EchoInput!) { echo(input: $input) { scope } }",
             {"input": {"limits": {"networks": ["10.0.0.0/8", "10.0.0.1/8"]}}},
             (
-                "Variable '$input' has invalid value at .limits.networks[1]: Cidr: '10.0.0.1/8' is not right; "
+                "$input.limits.networks[1]: Cidr: '10.0.0.1/8' is not right; "
                 "give a network without host bits: 10.0.0.0/8"
             ),
         ),
         (
             "query ($input: EchoInput!) { echo(input: $input) { scope } }",
             {},
-            "Variable '$input' has invalid value: Expected a value of non-null type 'EchoInput!' to be provided.",
+            "$input is missing: give EchoInput",
         ),
         (
             "query ($n: Int = 1) { half(number: $n) }",
             {"n": None},
-            (
-                "Argument 'number' has invalid value: Expected variable '$n' provided to non-null type 'Int!' "
-                "not to be None."
-            ),
+            "number: $n must not be null: give Int",
         ),
         (
             "query ($n: Int) { leftOut(number: $n) }",
@@ -90,7 +87,7 @@ def test_whatever_else_goes_wrong_has_a_code(http: httpx2.Client, query: str) ->
         ),
         ("{ halv(number: 1) }", {}, "Cannot query field 'halv' on type 'Query'. Did you mean 'half'?"),
         ("{ hello", {}, "Syntax Error: Expected Name, found <EOF>."),
-        ("{ half(number: true) }", {}, "number: Int cannot represent non-integer value: true"),
+        ("{ half(number: true) }", {}, "number must be a whole number from -2147483648 to 2147483647"),
         (
             '{ echo(input: {limits: {networks: ["10.0.0.0/8", "x"]}}) { scope } }',
             {},

@@ -145,14 +145,20 @@ def test_json_is_any_value_that_can_be_written_again(value: object) -> None:
     assert scalars.parse_json(value) == value
 
 
+UNWRITABLE = (
+    "^JSON: this value cannot be written as JSON: it holds an integer of over 64 bits, which a string can hold, "
+    "or half a character, which is no Unicode$"
+)
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (math.nan, "NaN and Infinity"),
         ({"a": [math.inf]}, "NaN and Infinity"),
-        ("\ud800", "cannot be written as JSON"),
-        ({"\ud800": 1}, "cannot be written as JSON"),
-        (2**64, "cannot be written as JSON"),
+        ("\ud800", UNWRITABLE),
+        ({"\ud800": 1}, UNWRITABLE),
+        (2**64, UNWRITABLE),
         (nested(33), "nests deeper than 32 levels"),
         (nested(5_000), "nests deeper than 32 levels"),
         ("x" * 65_535, "has 65537 bytes: 65536 at most"),
