@@ -21,10 +21,13 @@ from app.store.tables import LedgerEntry, LedgerHead
 
 
 class Side(NamedTuple):
-    """A ledger in which a fact stands. `actor` is the subject who acted, and is named to their own tenant alone."""
+    """A ledger in which a fact stands. `actor` is the subject who acted, and is named to their own tenant alone;
+    `own` are details that are no business of the other side's.
+    """
 
     tenant_id: TenantId
     actor: str | None = None
+    own: Mapping[str, object] | None = None
 
 
 @dataclass(slots=True)  # not frozen: every dispatch makes one, and freezing triples what that costs
@@ -108,6 +111,7 @@ def _row(fact: Fact, entry: dict[str, Any], side: Side, seq: int) -> NewEntry:
     # `entry` is what the sides share; each puts its own in place.
     id = entry["id"] = EntryId(new_id("aud"))
     entry["seq"], entry["tenantId"], entry["actor"] = seq, side.tenant_id, side.actor
+    entry["details"] = {**fact.details, **side.own} if side.own else fact.details
     body = canonical(entry)
     return NewEntry(
         side.tenant_id,

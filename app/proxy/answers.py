@@ -122,7 +122,10 @@ REFUSALS: dict[Code, tuple[int, str]] = {
         "The action may have been performed; the gateway stopped before it saw an answer.",
     ),
     Code.NOT_SENT: (502, "The action was not performed: the request was not sent."),
-    Code.UPSTREAM_DENIED: (502, "The upstream's address may not be called. Its owner has to correct it."),
+    Code.UPSTREAM_DENIED: (
+        502,
+        "The upstream's address may not be called. Its owner has to correct it, and finds why in their log.",
+    ),
     Code.UPSTREAM_UNREACHABLE: (502, "The upstream could not be reached. Nothing was sent."),
     Code.UPSTREAM_BROKEN: (502, "The upstream broke off. The action may have been performed."),
     Code.UPSTREAM_TIMEOUT: (504, "The upstream did not answer in time. The action may have been performed."),

@@ -104,9 +104,12 @@ Admission = Go | No | Replay | Unjudged
 
 
 class Barred(NamedTuple):
-    """The upstream's own guardrail did not let it through, or its right ended meanwhile. No byte went upstream."""
+    """The upstream's own guardrail did not let it through, or its right ended meanwhile. No byte went upstream.
+    `reason` is why the guardrail was not asked, where the gateway may not call it.
+    """
 
     code: Code
+    reason: str | None = None
 
 
 class Aborted(NamedTuple):

@@ -34,7 +34,7 @@ def _judge(sight: Sight, completion: Completion) -> _Verdict:
             return (Outcome.WITHHELD, ended) if ended else (Outcome.COMPLETED, None)
         case NotSent(code) | Rejected(code):
             return Outcome.FAILED, code
-        case Barred(code):
+        case Barred(code=code):
             return Outcome.REFUSED, ended or code
         case Aborted():
             return Outcome.INDETERMINATE, ended or Code.UPSTREAM_BROKEN
@@ -53,9 +53,10 @@ def _record(
     status, size = _status(completion), _size(completion)
     ended = Finished(go.row.id, outcome.value, code and code.value, sight.now, status, size)
     writes.finished.append(ended)
-    fact = action_fact(go.row, go.agent_id, outcome, code, sight.now, status, size)
+    reason = _reason(completion)
+    fact = action_fact(go.row, go.agent_id, outcome, code, sight.now, status, size, reason)
     if outcome is Outcome.REFUSED:
-        fact = denied_fact(go.row._replace(code=code and code.value), go.agent_id, sight.now)
+        fact = denied_fact(go.row._replace(code=code and code.value), go.agent_id, sight.now, reason)
     writes.facts.append(fact)
     unsent = isinstance(completion.sent, NotSent | Barred)
     if unsent:
@@ -71,6 +72,16 @@ def _record(
             writes.frees.append(claim)
         elif outcome is Outcome.COMPLETED and completion.kept:
             writes.keeps.append({**claim, "answer": completion.kept})
+
+
+def _reason(completion: Completion) -> str | None:
+    """What the owner of an upstream has to set right, where the gateway may not call it."""
+    match completion.sent:
+        case NotSent(Code.UPSTREAM_DENIED, reason):
+            return f"{completion.go.destination.base_url} was not called: {reason}"
+        case Barred(reason=reason):
+            return reason
+    return None
 
 
 def _status(completion: Completion) -> int | None:

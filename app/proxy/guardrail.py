@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from app.egress.client import Egress
-from app.egress.outcomes import Answer, Outbound
-from app.proxy.attempts import Content, Go
+from app.egress.outcomes import Answer, NotSent, Outbound
+from app.proxy.attempts import Barred, Content, Go
 from app.rules.content.bodies import GUARDED_BYTES
 from app.rules.errors import Code
 from app.telemetry import get_logger
@@ -24,7 +24,7 @@ SECONDS = 0.5
 _LARGEST = 16 * 1024  # bytes of its answer
 
 
-async def ask_guardrail(egress: Egress, url: str, go: Go, content: Content, assertion: str) -> Code | None:
+async def ask_guardrail(egress: Egress, url: str, go: Go, content: Content, assertion: str) -> Barred | None:
     """None where the guardrail allows the action, or why it does not go on."""
     headers = [
         ("content-type", "application/json"),
@@ -41,7 +41,9 @@ async def ask_guardrail(egress: Egress, url: str, go: Go, content: Content, asse
     if code is Code.GUARDRAIL_UNAVAILABLE:
         reason = f"status {answer.status}, no decision" if isinstance(answer, Answer) else answer.reason
         log.warning("guardrail.unavailable", dispatch_id=go.attempt.id, reason=reason)
-    return code
+    if isinstance(answer, NotSent) and answer.code is Code.UPSTREAM_DENIED:
+        return Barred(Code.GUARDRAIL_UNAVAILABLE, f"{url} was not called: {answer.reason}")
+    return Barred(code) if code else None
 
 
 def _question(go: Go, content: Content) -> dict[str, Any]:

@@ -161,8 +161,8 @@ class Performer:
         async def ask_and_call() -> Sent | Barred:
             nonlocal allowed
             assertion = self._assertions.for_binding(go)
-            if code := await ask_guardrail(self._egress, url, go, content, assertion):
-                return Barred(code)
+            if barred := await ask_guardrail(self._egress, url, go, content, assertion):
+                return barred
             allowed = True
             return await self._call(go, content)
 

@@ -20,20 +20,25 @@ def action_fact(
     now: Instant,
     status: int | None,
     size: int | None,
+    reason: str | None = None,
 ) -> Fact:
-    """The `delegation.action` with which an admitted dispatch ends (promise 6)."""
+    """The `delegation.action` with which an admitted dispatch ends (promise 6). `reason` is for the delegator alone:
+    it names an address of theirs.
+    """
     details = {
         **_asked(row),
         "upstreamStatus": status,
         "responseBytes": size,
         "requestedAt": rfc3339(row.requested_at),
     }
-    return _fact(Event.ACTION, row, agent_id, outcome, code, now, details)
+    return _fact(Event.ACTION, row, agent_id, outcome, code, now, details, reason)
 
 
-def denied_fact(row: NewDispatch | Dispatch, agent_id: AgentId, now: Instant) -> Fact:
-    """The `delegation.denied` of a refused dispatch."""
-    return _fact(Event.DENIED, row, agent_id, Outcome.REFUSED, row.code, now, _asked(row))
+def denied_fact(
+    row: NewDispatch | Dispatch, agent_id: AgentId, now: Instant, reason: str | None = None
+) -> Fact:
+    """The `delegation.denied` of a refused dispatch. `reason` as above."""
+    return _fact(Event.DENIED, row, agent_id, Outcome.REFUSED, row.code, now, _asked(row), reason)
 
 
 def exhausted_fact(standing: Standing, window: Window, cap: int, used: int, now: Instant) -> Fact:
@@ -74,14 +79,16 @@ def _fact(
     code: str | None,
     now: Instant,
     details: Mapping[str, object],
+    reason: str | None,
 ) -> Fact:
     delegate_id, delegator_id = row.delegate_id, row.delegator_id
+    own = {"reason": reason} if reason else None
     return Fact(
         event,
         now,
         acting_tenant_id=delegate_id,
         target_tenant_id=delegator_id,
-        sides=(Side(delegate_id, row.actor), Side(delegator_id)),
+        sides=(Side(delegate_id, row.actor), Side(delegator_id, own=own)),
         delegation_id=row.delegation_id,
         dispatch_id=row.id,
         acting_agent_id=agent_id,

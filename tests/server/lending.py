@@ -46,6 +46,8 @@ HELD = ("receipts:delete", "receipts:read", "receipts:write")
 LENT = ("receipts:read", "receipts:write")
 CREDENTIAL = Credential("X-Service-Key", "known to the service alone")
 SERVICE = "receipts-api"
+#: What an operator allowed at the time when an address was registered that may not be called now.
+EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +155,7 @@ class Lending(World):
     def _move(self, tx: Tx, loan: Loan, base_url: str) -> object | Refusal:
         owner = loan.delegator.owner
         (service,) = list_upstreams(tx, owner)
-        allow = [ip_network("0.0.0.0/0"), ip_network("::/0")]  # what an operator allowed at the time
-        return update_upstream(tx, owner, self.keys, allow, service.id, UpstreamChanges(base_url))
+        return update_upstream(tx, owner, self.keys, EVERYWHERE, service.id, UpstreamChanges(base_url))
 
     async def expire_token(self, loan: Loan) -> None:
         """The loan's token has passed its 30 days."""
@@ -193,6 +194,19 @@ class Lending(World):
 def ended(entries: Iterable[Entry], event: str = "delegation.action") -> list[str]:
     """The dispatches of these entries, each as often as it stands there."""
     return [entry.dispatch_id or "" for entry in entries if entry.event == event]
+
+
+def told_to_its_owner_alone(owner: list[Entry], other: list[Entry], url: str, kind: str) -> None:
+    """The last entry of the owner's ledger says which address was not called, and what decides that; the other's is
+    the same but for it.
+    """
+    mine, theirs = owner[-1].body, other[-1].body
+    why = f"{url} was not called: it is at {kind}, which may not be called: see CROSSGRANT_EGRESS_ALLOW"
+    assert mine["details"] == {**theirs["details"], "reason": why}
+    assert mine["pairId"] == theirs["pairId"]
+    assert not any(
+        part in orjson.dumps([each.body for each in other]).decode() for part in (url, kind, "EGRESS")
+    )
 
 
 def _ledger(tx: Tx, tenant_id: TenantId) -> tuple[int, list[Entry]]:

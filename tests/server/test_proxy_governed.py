@@ -14,10 +14,9 @@ from app.rules.windows import WindowKind
 from app.store.engine import Tx
 from tests.server.client import Answer, ask
 from tests.server.conftest import House
-from tests.server.lending import CREDENTIAL, Loan, ended
+from tests.server.lending import CREDENTIAL, EVERYWHERE, Loan, ended, told_to_its_owner_alone
 from tests.upstreams import Answer as Told
 from tests.upstreams import Hang, Upstream, upstream
-from tests.world import LOOPBACK
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -38,7 +37,7 @@ async def change(house: House, loan: Loan, **changes: Any) -> None:
 def _change(tx: Tx, house: House, loan: Loan, changes: UpstreamChanges) -> object:
     owner = loan.delegator.owner
     (service,) = list_upstreams(tx, owner)
-    return update_upstream(tx, owner, house.lending.keys, LOOPBACK, service.id, changes)
+    return update_upstream(tx, owner, house.lending.keys, EVERYWHERE, service.id, changes)
 
 
 async def refused(house: House, loan: Loan, answer: Answer, status: int, code: str) -> None:
@@ -289,6 +288,17 @@ async def test_a_guardrail_that_nobody_serves_lets_nothing_through(house: House,
     loan = await guarded(house, service, b"")
     await change(house, loan, guardrail_url="http://127.0.0.1:9/guard")
     await refused(house, loan, await write(house, loan), 503, "GUARDRAIL_UNAVAILABLE")
+
+
+async def test_why_a_guardrail_may_not_be_called_is_told_to_its_owner_alone(
+    house: House, service: Upstream
+) -> None:
+    loan = await guarded(house, service, b"")
+    await change(house, loan, guardrail_url="http://[::1]:9/guard")
+    answer = await write(house, loan)
+    await refused(house, loan, answer, 503, "GUARDRAIL_UNAVAILABLE")
+    told_to_its_owner_alone(*await house.lending.ledgers(loan), "http://[::1]:9/guard", "a loopback address")
+    assert b"::1" not in answer.body
 
 
 async def test_a_right_that_ends_while_the_guardrail_thinks_is_refused_and_nothing_is_sent(

@@ -11,7 +11,7 @@ from app.rules.entries import Outcome
 from app.store.tables import Dispatch
 from tests.server.client import Answer, ask
 from tests.server.conftest import House, Opening
-from tests.server.lending import Lending, Loan, ended
+from tests.server.lending import Lending, Loan, ended, told_to_its_owner_alone
 from tests.server.plays import Flood, Raw
 from tests.upstreams import Drop, DropIdle, Hang, Play, Reset, Upstream, sized, upstream
 
@@ -48,6 +48,11 @@ async def test_an_address_that_may_not_be_called_is_not_called(house: House, ser
     assert (answer.status, answer.code, answer.json["outcome"]) == (502, "UPSTREAM_DENIED", "FAILED")
     assert service.seen == []
     assert await house.lending.used(loan) == {0}
+    told_to_its_owner_alone(
+        *await house.lending.ledgers(loan), f"http://[::1]:{service.port}", "a loopback address"
+    )
+    assert b"::1" not in answer.body
+    assert b"loopback" not in answer.body
 
 
 @pytest.mark.parametrize(

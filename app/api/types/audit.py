@@ -113,7 +113,9 @@ class AuditEntry(Node):
 
     @field
     def details(self) -> JSON:
-        """What else there is to say; its members depend on `event`."""
+        """What else there is to say; its members depend on `event`. `reason`, of an address of yours that the gateway may
+        not call, is in your log alone.
+        """
         return JSON(self._body["details"])
 
 
