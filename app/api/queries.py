@@ -277,7 +277,7 @@ def _question(input: ExplainDispatchInput) -> Question:
         agent_id=maybe_id(AgentId, input.agent_id),
         scope=input.scope,
         action_id=maybe_id(ActionId, input.action_id),
-        path_parameters=asked.path_parameters,
+        path_parameters=None if input.path_parameters is None else asked.path_parameters,
         query=asked.query,
         content_type=dict(asked.headers).get("content-type"),
         address=_address(input.source_ip),

@@ -39,13 +39,13 @@ from app.store.tables import Action, Agent, Binding, Delegation, TermsVersion, U
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What would be asked for, and when; `at` None is now."""
+    """What would be asked for, and when; `at` None is now. `path_parameters` None: whichever would be right."""
 
     delegation_id: DelegationId
     agent_id: AgentId | None
     scope: str
     action_id: ActionId | None
-    path_parameters: Mapping[str, str]
+    path_parameters: Mapping[str, str] | None
     query: str
     content_type: str | None
     address: IPAddress | None
@@ -142,13 +142,14 @@ def _judged(case: Case, by: Unjudged) -> Judged:
     return Judged(by.guards, by.route.schema, scope, by.now, list(said))
 
 
-def _path(route: Route, parameters: Mapping[str, str]) -> str:
+def _path(route: Route, parameters: Mapping[str, str] | None) -> str:
     """The path with its parameters; the template where they are not all given."""
-    filled = fill(route, parameters)
+    filled = fill(route, parameters or {})
     return route.template if isinstance(filled, Refusal) else wire_path(filled)
 
 
 def _checks(case: Case, found: Sequence[Finding | Route | Unjudged]) -> Iterator[Check]:
+    yield from _parameters(case)
     said = [each for each in found if isinstance(each, Finding) and each.name != "token"]
     for finding in said:
         detail = finding.detail
@@ -160,6 +161,20 @@ def _checks(case: Case, found: Sequence[Finding | Route | Unjudged]) -> Iterator
     if said[-1].name == "action":
         for name in CHECKS[CHECKS.index("action") + 1 :]:
             yield Check(name, False, None, "Not judged: there is no action to judge it by.")
+
+
+def _parameters(case: Case) -> Iterator[Check]:
+    """What is said of the parameters as soon as the action is known: `dispatchAction` asks for nothing with wrong ones."""
+    question = case.question
+    lent = question.scope in case.evidence.terms.scopes
+    routes = case.routes.find(ByScope(question.scope, question.action_id)) if lent else []
+    if question.path_parameters is None or len(routes) != 1:
+        return
+    match fill(routes[0], question.path_parameters):
+        case Refusal(code, message):
+            yield Check("pathParameters", False, code, message)
+        case _:
+            yield Check("pathParameters", True, None, None)
 
 
 def _binding(tx: Tx, delegation: Delegation, agent_id: AgentId | None) -> Binding | None:

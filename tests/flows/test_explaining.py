@@ -1,23 +1,23 @@
 """Explaining runs what decides, and changes nothing: the two are held equal here, over many situations."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.delegations.endings import revoke
-from app.proxy.attempts import Attempt, Content, Go, No
-from app.proxy.explaining import Decision, Question, case, explain
+from app.inventory.agents import AgentChanges, update_agent
+from app.proxy.actions import ActionAsk, attempt_action
+from app.proxy.attempts import Content, Go, No
+from app.proxy.explaining import Check, Decision, Question, case, explain
 from app.proxy.judging import Judges
-from app.rules.admission import Ask
-from app.rules.errors import BadInput, Code
-from app.rules.ids import DAY, HOUR, ActionId, AgentId, DispatchId, Instant
+from app.rules.errors import BadInput, Code, Refusal
+from app.rules.ids import DAY, HOUR, ActionId, AgentId, Instant
 from app.rules.lifecycle import Party
-from app.rules.routes import ByScope
 from app.store.engine import Tx, wall_clock
-from app.store.keys import new_id
 from app.store.tables import Row, Suspension
-from tests.flows.nodes import Node, node
+from tests.flows.nodes import node
 from tests.world import SCOPES, Lent, Member, World
 
 READ, WRITE = SCOPES
@@ -46,13 +46,14 @@ async def explained(world: World, asked: Question, by: Member) -> Decision:
     return explain(await world.read(case, by.owner, asked))
 
 
-async def enforced(at: Node, judges: Judges, lent: Lent, asked: Question) -> Code | None:
+async def enforced(world: World, judges: Judges, lent: Lent, asked: Question) -> Code | None:
     """What `dispatchAction` says to the same: None, or why not."""
-    read = asked.scope == READ
-    method, path = ("GET", "/v1/receipts/7") if read else ("POST", "/v1/receipts")
-    by = at.attempt_by(lent.delegate.owner, lent, asked.scope).by
-    ask = Ask(ByScope(asked.scope, asked.action_id), asked.address, len(asked.body))
-    attempt = Attempt(DispatchId(new_id("dsp")), by, ask, "receipts-api", method, path)
+    assert asked.path_parameters is not None
+    given = (asked.action_id, asked.path_parameters, asked.address, asked.body)
+    ask = ActionAsk(lent.binding.id, asked.scope, *given)
+    attempt = await world.read(attempt_action, lent.delegate.owner, ask)
+    if isinstance(attempt, Refusal):
+        return attempt.code
     headers = [("content-type", asked.content_type)] if asked.content_type else []
     admission = await judges.admit(attempt, Content(asked.query, headers, asked.body))
     assert isinstance(admission, Go | No), admission
@@ -72,7 +73,10 @@ def drawn() -> dict[str, Any]:
         "max_request_bytes": SOME.choice([1, 12, 100]),
         "deny_patterns": SOME.choice([("secret",), ("^x$", "[0-9]{9}")]),
         "condition": SOME.choice(
-            ["request.body.total <= 5", 'request.method == "GET"', "request.bytes < 20"]
+            [
+                *("request.body.total <= 5", 'request.method == "GET"', "request.bytes < 20"),
+                'request.path.matches("^/v1/receipts(/7)?$")',
+            ]
         ),
     }
     return {name: value for name, value in limits.items() if SOME.random() < 0.3}
@@ -89,9 +93,21 @@ BODIES = (
 )
 
 
+#: Right for one action and wrong for the other, or for both.
+PARAMETERS: tuple[dict[str, str], ...] = (
+    {},
+    {"id": "7"},
+    {"id": "a b"},
+    {"id": ".."},
+    {"id": ""},
+    {"id": "7", "x": "1"},
+    {"id": "é" * 700},
+)
+
+
 async def moved(world: World, lent: Lent) -> None:
     """Something happens to the delegation, or nothing."""
-    match SOME.randrange(9):
+    match SOME.randrange(10):
         case 0:
             await world.suspend(lent)
         case 1:
@@ -102,6 +118,9 @@ async def moved(world: World, lent: Lent) -> None:
             await world.amend(lent, scopes=[SOME.choice(SCOPES)], max_actions_per_hour=9)
         case 5:
             await world.amend(lent, ip_allowlist=("192.0.2.0/24",))
+        case 6:
+            taken = AgentChanges(scopes=[SOME.choice(SCOPES)])
+            await world.made(update_agent, lent.delegator.owner, lent.agent.id, taken)
         case _:
             pass
 
@@ -122,8 +141,10 @@ async def test_an_explanation_and_a_dispatch_say_the_same(world: World, full: bo
             for _ in range(5):
                 scope = SOME.choice([*SCOPES, "nobody:knows"])
                 asked = question(lent, scope, body=SOME.choice(BODIES))
+                if SOME.random() < 0.2:
+                    asked = replace(asked, path_parameters=SOME.choice(PARAMETERS))
                 told = await explained(world, asked, lent.delegator)
-                code = await enforced(at, judges, lent, asked)
+                code = await enforced(world, judges, lent, asked)
                 assert told.code is code, (asked, told)
                 assert told.allowed is (code is None)
                 coarse = await explained(world, asked, lent.delegate)
@@ -133,7 +154,8 @@ async def test_an_explanation_and_a_dispatch_say_the_same(world: World, full: bo
                 assert coarse.code is code
                 assert [check.code for check in coarse.checks] == [code]
         judges.close()
-    assert len(codes) >= 8, codes
+    assert len(codes) >= 9, codes
+    assert Code.INVALID in codes, "parameters of a path were wrong"
 
 
 async def everything(world: World) -> list[tuple[Any, ...]]:
@@ -160,6 +182,7 @@ async def test_the_delegator_is_shown_every_check_in_its_order_also_behind_the_o
     lent = await world.delegation(max_actions_per_hour=3, require_trust_score_above=9, deny_patterns=("x",))
     told = await explained(world, question(lent, WRITE, body=b'"x"'), lent.delegator)
     assert [(check.name, check.code) for check in told.checks] == [
+        ("pathParameters", None),
         ("status", None),
         ("binding", None),
         ("requireTrustScoreAbove", Code.TRUST_TOO_LOW),
@@ -171,6 +194,31 @@ async def test_the_delegator_is_shown_every_check_in_its_order_also_behind_the_o
         ("maxActionsPerHour", None),
     ]
     assert told.code is Code.TRUST_TOO_LOW
+
+
+@pytest.mark.parametrize(
+    ("given", "detail"),
+    [
+        ({}, "pathParameters must give exactly id"),
+        ({"id": "7", "x": "1"}, "pathParameters must give exactly id"),
+        ({"id": "../7"}, "pathParameters.id must be one plain path segment, without slashes or dot segments"),
+    ],
+)
+async def test_wrong_parameters_of_a_path_are_told_before_all_else_where_they_are_given(
+    world: World, given: dict[str, str], detail: str
+) -> None:
+    lent = await world.delegation()
+    await world.suspend(lent)
+    asked = question(lent, path_parameters=given)
+    whole = await explained(world, asked, lent.delegator)
+    assert (whole.allowed, whole.code) == (False, Code.INVALID)
+    assert whole.checks[0] == Check("pathParameters", passed=False, code=Code.INVALID, detail=detail)
+    assert [check.code for check in whole.checks if check.name == "status"] == [Code.DELEGATION_SUSPENDED]
+    assert (await explained(world, asked, lent.delegate)).checks == [whole.checks[0]]
+    await world.resume(lent)
+    left_out = await explained(world, question(lent, path_parameters=None), lent.delegator)
+    assert left_out.allowed
+    assert "pathParameters" not in {check.name for check in left_out.checks}
 
 
 async def test_without_an_action_the_rest_is_not_judged_and_says_so(world: World) -> None:
@@ -200,7 +248,8 @@ async def test_one_of_several_actions_has_to_be_named(world: World) -> None:
     second = await world.action(delegator, upstream, READ, "GET", "/v1/totals")
     lent = await world.delegation(delegator)
     assert (await explained(world, question(lent), delegator)).code is Code.ACTION_AMBIGUOUS
-    assert (await explained(world, question(lent, action_id=second.id), delegator)).allowed
+    named = question(lent, action_id=second.id, path_parameters={})
+    assert (await explained(world, named, delegator)).allowed
     unknown = ActionId("act_00000000-0000-0000-0000-000000000000")
     assert (
         await explained(world, question(lent, action_id=unknown), delegator)

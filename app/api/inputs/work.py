@@ -63,6 +63,8 @@ class ExplainDispatchInput:
     action_id: strawberry.ID | None = optional("The action, where the scope has several.")
     source_ip: str | None = optional("The address that it would come from; unknown, unless told.")
     at: Instant | None = optional("When it would be asked for: the terms, the status and the clock of then.")
-    path_parameters: JSON | None = optional("A value for each parameter of the action's path.")
+    path_parameters: JSON | None = optional(
+        "A value for each parameter of the action's path; they are judged only if they are given."
+    )
     query: JSON | None = optional("An object that becomes the query string.")
     body: JSON | None = optional("What would be sent as application/json.")
