@@ -20,8 +20,8 @@ from app.delegations.advising import note_uses
 from app.delegations.endings import sweep
 from app.delivery.callbacks.sending import Post
 from app.delivery.webhooks.courier import Courier
-from app.delivery.webhooks.endpoints import purge_endpoints
 from app.delivery.webhooks.turn import release_all
+from app.delivery.webhooks.upkeep import purge_deliveries, purge_endpoints
 from app.edge.methods import only
 from app.egress.client import Egress
 from app.identity.api_keys import touch_keys
@@ -57,7 +57,7 @@ from app.web.health import healthz, readyz
 from app.web.metrics import metrics
 
 _SWEEP = 1.0  # seconds between records of what the clock has done
-_UPKEEP = 5.0  # seconds between flushes of what may wait
+_UPKEEP = 5.0  # seconds between flushes of what may wait, and between purges of what is over
 
 log = get_logger()
 
@@ -160,6 +160,7 @@ async def _serving(
         callbacks.run(),
         _every(_SWEEP, lambda: _until_none(store, sweep)),
         _every(_UPKEEP, lambda: _upkeep(gateway)),
+        _every(_UPKEEP, lambda: _purge(store)),
     ]
     tasks = [asyncio.ensure_future(job) for job in jobs]
     try:
@@ -200,9 +201,12 @@ async def _upkeep(gateway: Gateway) -> None:
     if uses:
         await gateway.store.write(note_uses, uses)
     await _until_none(gateway.store, flush_refusals)
-    await _until_none(gateway.store, purge_keys)
-    await _until_none(gateway.store, purge_creations)
-    await _until_none(gateway.store, purge_endpoints)
+
+
+async def _purge(store: Store) -> None:
+    # Beside the rest of the upkeep: however much there is to drop, nothing waits for it, nor does the process's end.
+    for flow in (purge_keys, purge_creations, purge_endpoints, purge_deliveries):
+        await _until_none(store, flow)
 
 
 async def _ready(store: Store) -> str | None:

@@ -514,6 +514,12 @@ class WebhookDelivery(Row):
             sqlite_where=text("status = 'FAILED'"),
             postgresql_where=text("status = 'FAILED'"),
         ),
+        Index(
+            "ix_webhook_deliveries_ended",
+            "due_at",
+            sqlite_where=text("status <> 'PENDING'"),
+            postgresql_where=text("status <> 'PENDING'"),
+        ),
     )
 
     id: Mapped[ids.DeliveryId] = mapped_column(primary_key=True)
@@ -525,7 +531,7 @@ class WebhookDelivery(Row):
     attempts: Mapped[list[dict[str, Any]]] = mapped_column(Json)
     #: Failed attempts since it was last asked for: its place in the schedule.
     failures: Mapped[int]
-    #: When it is to be attempted while it is PENDING; at the lease's end while somebody attempts it.
+    #: When it is to be attempted while it is PENDING; at the lease's end while somebody attempts it; else when it ended.
     due_at: Mapped[Instant]
     leased_until: Mapped[Instant | None]
     #: How often it was taken. Who took it last may say what became of it.

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from app.delivery.webhooks import courier as couriers
 from app.delivery.webhooks import taking
-from app.delivery.webhooks.endpoints import delete_endpoint, purge_endpoints
+from app.delivery.webhooks.endpoints import delete_endpoint
+from app.delivery.webhooks.upkeep import purge_endpoints
 from app.ledger.append import append, own
 from app.rules.entries import Event, event_filter
 from app.rules.webhooks import DeliveryStatus

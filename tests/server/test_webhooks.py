@@ -8,13 +8,16 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
+from app import main
+from app.delivery.webhooks.upkeep import KEPT
 from app.rules.entries import Event
+from app.rules.ids import DeliveryId, EndpointId
 from app.rules.webhooks import DeliveryStatus
 from app.store.engine import Tx
 from app.store.tables import WebhookDelivery
 from tests.conftest import FULL
 from tests.flows.couriers import arrived, endpoint
-from tests.server.conftest import HEAVY_ON_POSTGRES, lending_in
+from tests.server.conftest import HEAVY_ON_POSTGRES, Opening, lending_in
 from tests.server.lending import Lending
 from tests.serving import Installation
 from tests.upstreams import Answer, Drop, Line, Play, Seen, upstream
@@ -76,3 +79,35 @@ async def _all_delivered(lending: Lending, count: int) -> None:
 def _delivered(tx: Tx) -> int:
     done = WebhookDelivery.status == DeliveryStatus.DELIVERED
     return len(tx.scalars(select(WebhookDelivery.id).where(done)).all())
+
+
+@pytest.mark.parametrize("store_kind", ["sqlite"])
+async def test_a_gateway_drops_what_ended_long_ago_by_itself(
+    here: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "_UPKEEP", 0.02)
+    async with here() as house:
+        acme = await house.lending.tenant()
+        await house.lending.write(_of_long_ago, acme)
+        async with asyncio.timeout(PATIENCE):
+            while await house.lending.read(_delivered):  # noqa: ASYNC110  # announced by nobody
+                await asyncio.sleep(0.02)
+        left = await house.lending.rows(WebhookDelivery)
+        assert {row.status for row in left} == {DeliveryStatus.PENDING}
+
+
+def _of_long_ago(tx: Tx, acme: Member) -> None:
+    """A delivery of each kind to an endpoint that nobody serves."""
+    for number, status in enumerate((DeliveryStatus.PENDING, DeliveryStatus.DELIVERED)):
+        row = WebhookDelivery(
+            id=DeliveryId(f"whd_{number}"),
+            endpoint_id=EndpointId("whk_0"),
+            tenant_id=acme.id,
+            seq=number,
+            status=status,
+            attempts=[],
+            failures=0,
+            due_at=tx.now() - KEPT,
+            claim=1,
+        )
+        tx.add(row)

@@ -121,7 +121,7 @@ class WebhookMutations:
     async def redeliver(
         self, info: Info, input: Annotated[RedeliverInput, argument("What is sent once more.")]
     ) -> WebhookDeliveryPayload:
-        """Send a delivery once more, whatever became of it; one that is under way is left alone."""
+        """Send a delivery once more, until 90 days after its end; one that is under way is left alone."""
         id = as_id(DeliveryId, input.delivery_id)
         return _delivery(await info.context.write(redeliver, info.context.caller, id))
 
@@ -131,7 +131,8 @@ class WebhookMutations:
     ) -> RecoverDeliveriesPayload:
         """Send what has FAILED since then, and what the endpoint wants of the log since then and never had.
 
-        10,000 deliveries at most; ask again for what is left.
+        10,000 deliveries at most; ask again for what is left. Deliveries are kept for 90 days after their end: from an
+        earlier instant on, what had arrived by then is sent again, too.
         """
         caller, id = info.context.caller, as_id(EndpointId, input.endpoint_id)
         found = await info.context.read(missed, caller, id, input.since)

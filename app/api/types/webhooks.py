@@ -103,7 +103,7 @@ class WebhookEndpoint(Node):
         after: After = None,
         status: Annotated[DeliveryStatus | None, argument("Only those that stand so.")] = None,
     ) -> Connection[WebhookDelivery]:
-        """What was sent to it, the newest entries first."""
+        """What was sent to it, the newest entries first. What has ended is kept for 90 days."""
         page = DELIVERIES.page(first=first, after=after)
         span = Span(page.limit, page.after, status)
         rows = await info.context.load(deliveries_of, self.row.id, span)

@@ -6,4 +6,5 @@ turn        one transaction: what became of attempts, new deliveries from the cu
 sending     one attempt, with no transaction open
 courier     the loop that does both, on every node
 read        what is shown of it
+upkeep      what is dropped, long after its end
 """

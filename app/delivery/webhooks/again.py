@@ -23,6 +23,11 @@ MOST_RECOVERED = 5_000
 #: By how much a fact may have happened before the entry that stands before it in the ledger.
 _SLACK = 10 * MINUTE
 
+_UNKNOWN = (
+    "deliveryId names no webhook delivery of your tenant: one is kept for 90 days after its end, and "
+    "recoverDeliveries sends what is older"
+)
+
 
 def send_test(tx: Tx, caller: Caller, sender: Sender, endpoint_id: EndpointId) -> WebhookDelivery | Refusal:
     """An entry `webhook.test` of the tenant's own, and its delivery to this endpoint, whatever its events."""
@@ -44,15 +49,16 @@ def redeliver(tx: Tx, caller: Caller, id: DeliveryId) -> WebhookDelivery | Refus
     caller.require(Permission.WEBHOOKS)
     mine = WebhookDelivery.id == id, WebhookDelivery.tenant_id == caller.tenant_id
     endpoint_id = tx.scalar(select(WebhookDelivery.endpoint_id).where(*mine))
-    unknown = Refusal(Code.NOT_FOUND, "deliveryId names no webhook delivery of your tenant", ("deliveryId",))
+    unknown = Refusal(Code.NOT_FOUND, _UNKNOWN, ("deliveryId",))
     if endpoint_id is None:
         return unknown
     endpoint = _enabled(tx, caller.tenant_id, endpoint_id, ("deliveryId",))
     if isinstance(endpoint, Refusal):
         return unknown if endpoint.code is Code.NOT_FOUND else endpoint
-    row = tx.scalars(
-        select(WebhookDelivery).where(*mine).with_for_update().execution_options(populate_existing=True)
-    ).one()
+    locked = select(WebhookDelivery).where(*mine).with_for_update()
+    row = tx.scalars(locked.execution_options(populate_existing=True)).one_or_none()
+    if row is None:  # dropped meanwhile
+        return unknown
     if row.leased_until is None:
         _once_more(row, tx.now())
     return row

@@ -19,12 +19,10 @@ from app.rules.texts import LONGEST_TEXT, refuse_text
 from app.rules.webhooks import SECRET_BYTES, SECRET_PREFIX, EndpointStatus, refuse_events, render_secret
 from app.store.engine import Tx
 from app.store.keys import Keys, new_id
-from app.store.tables import WebhookDelivery, WebhookEndpoint
+from app.store.tables import WebhookEndpoint
 
 MOST_ENDPOINTS = 50
 LONGEST_OVERLAP = 7 * DAY // SECOND  # seconds
-
-_CHUNK = 500  # rows in one transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +124,6 @@ def lock_endpoint(tx: Tx, tenant_id: TenantId, endpoint_id: EndpointId) -> Webho
     if found := tx.scalars(fresh).one_or_none():
         return found
     return Refusal(Code.NOT_FOUND, "endpointId names no webhook endpoint of your tenant", ("endpointId",))
-
-
-def purge_endpoints(tx: Tx) -> int:
-    """Drops deliveries of endpoints that were deleted, and then these; returns how many rows."""
-    gone = select(WebhookEndpoint).where(WebhookEndpoint.deleted_at.is_not(None))
-    endpoint = tx.scalars(gone.limit(1).with_for_update(skip_locked=True)).one_or_none()
-    if endpoint is None:
-        return 0
-    theirs = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id).limit(_CHUNK)
-    rows = [*tx.scalars(theirs)] or [endpoint]
-    for row in rows:
-        tx.delete(row)
-    return len(rows)
 
 
 def open_secrets(endpoint: WebhookEndpoint, keys: Keys, now: Instant) -> tuple[bytes, ...]:

@@ -22,6 +22,7 @@ DELIVERIES = cast(Table, WebhookDelivery.__table__)
 #: Literal, so that both stores use the index that has this for its condition.
 PENDING = text("webhook_deliveries.status = 'PENDING'")
 FAILED = text("webhook_deliveries.status = 'FAILED'")
+ENDED = text("webhook_deliveries.status <> 'PENDING'")
 
 
 @dataclass(frozen=True, slots=True)
