@@ -124,7 +124,7 @@ async def _serving(
     egress = Egress(settings.egress_allow)
     assertions = Assertions(keys.signing, public_url)
     # Of their own: receivers that hang take no connection from upstreams.
-    webhook_egress, callback_egress = Egress(settings.egress_allow), Egress(settings.egress_allow)
+    webhook_egress, callback_egress = _pushing(settings), _pushing(settings)
     judges = Judges(committer)
     performer = Performer(committer, judges, inflight, egress, keys, assertions)
     gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
@@ -175,6 +175,10 @@ async def _serving(
         await callback_egress.close()
         await webhook_egress.close()
         await egress.close()
+
+
+def _pushing(settings: Settings) -> Egress:
+    return Egress(settings.egress_allow, require_https=settings.require_https)
 
 
 async def _every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:

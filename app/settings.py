@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     metrics_token: SecretStr | None = None
     #: Seconds before each attempt of a webhook, each after the attempt before.
     webhook_schedule: Schedule = SCHEDULE
-    #: Refuse webhook endpoints and callbacks that are not https://.
+    #: Refuse webhook endpoints and callbacks that are not https://, and send nothing to those of before.
     require_https: bool = False
     #: A file in place of the plans that we ship.
     plans: Path | None = None

@@ -50,6 +50,10 @@ _BUDGET: Final = 512 * 2**20
 _SHARE: Final = _BUDGET // 4
 
 _SCHEMES: Final = ("http", "https")
+_PLAIN: Final = (
+    "its URL is not https://, which this gateway requires (CROSSGRANT_REQUIRE_HTTPS): change the URL, or have whoever "
+    "runs the gateway take the setting back"
+)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAY_HAVE_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _NO_TYPE: Final = ("Content-Type",)
@@ -60,6 +64,7 @@ class Egress:
 
     `allow` names networks that may be called although they are not public. At most `connections` calls run at a time,
     a quarter of them to one origin; more wait for their turn, within the `connect` seconds that a connection may take.
+    With `require_https` nothing is sent to an http:// address, whoever has let it be registered.
     """
 
     def __init__(
@@ -68,10 +73,12 @@ class Egress:
         connections: int = 1000,
         *,
         connect: float = CONNECT,
+        require_https: bool = False,
         resolver: AbstractResolver | None = None,
         tls: SSLContext | None = None,
     ) -> None:
         self._guard = guard(tuple(allow))
+        self._schemes = _SCHEMES[-1:] if require_https else _SCHEMES
         self._connections = connections
         self._connect = connect
         self._resolver = resolver or Names()
@@ -91,7 +98,7 @@ class Egress:
         try:
             response = await (self._opened or self._session()).request(
                 _method(out.method),
-                _url(out.url),
+                self._permitted(_url(out.url)),
                 headers=_headers(out),
                 skip_auto_headers=_NO_TYPE if _is_untyped(out) else None,
                 data=_data(out.body),
@@ -116,6 +123,11 @@ class Egress:
         if opened is not None:
             await opened.close()
         await self._resolver.close()
+
+    def _permitted(self, url: URL) -> URL:
+        if url.scheme not in self._schemes:
+            raise Unsendable(_PLAIN)
+        return url
 
     def _session(self) -> ClientSession:
         if self._closed:

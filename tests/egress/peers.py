@@ -179,11 +179,14 @@ async def opened(
     connections: int = 1000,
     *,
     connect: float = CONNECT,
+    require_https: bool = False,
     resolver: AbstractResolver | None = None,
     tls: SSLContext | None = None,
 ) -> AsyncIterator[Egress]:
     """An egress for the length of a block."""
-    egress = Egress(allow, connections, connect=connect, resolver=resolver, tls=tls)
+    egress = Egress(
+        allow, connections, connect=connect, require_https=require_https, resolver=resolver, tls=tls
+    )
     try:
         yield egress
     finally:

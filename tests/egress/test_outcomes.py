@@ -122,6 +122,22 @@ async def test_a_known_certificate_is_called_and_its_connection_used_again(tmp_p
         assert near.lines == 1
 
 
+async def test_where_https_is_required_nothing_goes_out_over_http(tmp_path: Path) -> None:
+    server, client = _certificate(tmp_path)
+    async with (
+        peer(answers()) as plain,
+        peer(answers(), tls=server) as near,
+        opened(tls=client, require_https=True) as egress,
+    ):
+        for scheme in ("http", "HTTP"):
+            outcome = await get(egress, plain.url(scheme=scheme))
+            assert isinstance(outcome, NotSent)
+            assert outcome.code is Code.UPSTREAM_DENIED
+            assert "CROSSGRANT_REQUIRE_HTTPS" in outcome.reason
+        assert plain.lines == 0
+        assert isinstance(await get(egress, near.url(scheme="https")), Answer)
+
+
 @LOOPS
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"])
 def test_a_tls_connection_that_breaks_is_unknown_and_one_that_is_cancelled_closes(
