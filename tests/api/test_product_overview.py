@@ -20,8 +20,8 @@ from app.rules.tokens import TokenKind
 from app.settings import Settings
 from app.store.engine import Tx
 from app.store.tables import Agent, Delegation
-from tests.api.test_product_statements import counting
 from tests.bench.overview import OVERVIEW
+from tests.counting import counting
 from tests.world import PLANS, SCOPES, Member, World, opened
 
 SCHEMA = make_schema()

@@ -1,12 +1,11 @@
 """A page of any size costs the same number of SQL statements."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from typing import Any, cast
 
 import pytest_asyncio
-from sqlalchemy import Engine, event, select
+from sqlalchemy import select
 
 from app.api.context import Context, Gateway
 from app.api.requests import Operation
@@ -38,6 +37,7 @@ from app.store.engine import Store, Tx
 from app.store.installation import make_store
 from app.store.keys import Keys, new_id
 from app.store.tables import Agent, Delegation, UsageWindow
+from tests.counting import counting
 from tests.world import PLANS
 
 SCHEMA = make_schema()
@@ -94,22 +94,6 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     store = make_store(settings, BootId(new_id("bot")), serves=True)
     yield store
     await store.close()
-
-
-@contextmanager
-def counting() -> Iterator[list[str]]:
-    """Every statement of the process, but for the beginnings of transactions."""
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if not statement.startswith("BEGIN"):
-            seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 async def test_a_page_of_a_hundred_costs_the_statements_of_a_page_of_two(store: Store) -> None:

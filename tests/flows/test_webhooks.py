@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ from typing_extensions import override
 from app.delivery.webhooks import courier as couriers
 from app.delivery.webhooks import taking
 from app.delivery.webhooks.endpoints import delete_endpoint
+from app.delivery.webhooks.unread import ENTRY, Unread
 from app.delivery.webhooks.upkeep import purge_endpoints
 from app.ledger.append import append, own
 from app.rules.entries import Event, event_filter
@@ -191,18 +193,22 @@ async def test_what_happened_before_it_was_made_is_not_sent(world: World) -> Non
 # ------------------------------------------------------------------ a cursor that skips nothing
 
 
-def by_clock(tx: Tx, of: WebhookEndpoint, most: int) -> tuple[list[taking.Entry], int]:
+def by_clock(tx: Tx, wanting: Iterable[tuple[WebhookEndpoint, int]]) -> list[list[Unread]]:
     """Broken: what happened later than what came last. Whoever read the clock first need not commit first."""
+    return [[_by_clock(tx, of, most)] for of, most in wanting]
+
+
+def _by_clock(tx: Tx, of: WebhookEndpoint, most: int) -> Unread:
     came = select(LedgerEntry.occurred_at).where(
         LedgerEntry.tenant_id == of.tenant_id, LedgerEntry.seq == of.cursor
     )
-    rows = taking.ENTRY.where(
+    rows = ENTRY.where(
         LedgerEntry.tenant_id == of.tenant_id,
         LedgerEntry.occurred_at > tx.scalars(came).one(),
         LedgerEntry.seq > of.cursor - 1000,
     )
     found = list(tx.execute(rows.order_by(LedgerEntry.occurred_at).limit(most)))
-    return found, (found[-1].seq if found else of.cursor)
+    return Unread(of, found, found[-1].seq if found else of.cursor)
 
 
 def _overtaken(tx: Tx, member: Member) -> None:
@@ -217,7 +223,7 @@ async def test_a_transaction_that_commits_late_is_not_skipped(
     world: World, monkeypatch: pytest.MonkeyPatch, cursor: str
 ) -> None:
     if cursor == "by_clock":
-        monkeypatch.setattr(taking, "fresh", by_clock)
+        monkeypatch.setattr(taking, "unread", by_clock)
     acme = await world.tenant()
     async with upstream() as receiver, courier(world), gate(world) as closed:
         made = await endpoint(world, acme, f"{receiver.url}/", ["agent.*"])

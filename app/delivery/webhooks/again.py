@@ -6,7 +6,8 @@ from sqlalchemy import select
 
 from app.delivery.webhooks.endpoints import lock_endpoint
 from app.delivery.webhooks.parts import FAILED, Sender
-from app.delivery.webhooks.taking import ENTRY, Entry, deliver
+from app.delivery.webhooks.taking import deliver
+from app.delivery.webhooks.unread import ENTRY, Entry
 from app.identity.callers import Caller
 from app.ledger.append import append, own
 from app.ledger.read import head
@@ -40,7 +41,7 @@ def send_test(tx: Tx, caller: Caller, sender: Sender, endpoint_id: EndpointId) -
     # Its head is locked since: the last entry is ours.
     mine = LedgerEntry.tenant_id == caller.tenant_id, LedgerEntry.seq == head(tx, caller.tenant_id)
     entry = tx.execute(ENTRY.where(*mine)).one()
-    deliver(tx, sender, endpoint, [entry], now, take=False)
+    deliver(tx, sender, [(endpoint, [entry])], now, take=False)
     return tx.get_one(WebhookDelivery, delivery_id(entry.id, endpoint.id))
 
 
@@ -93,7 +94,8 @@ def recover(
     now = tx.now()
     for row in failed:
         _once_more(row, now)
-    return len(failed) + len(deliver(tx, sender, endpoint, missed, now, take=False))
+    made = deliver(tx, sender, [(endpoint, missed)], now, take=False)
+    return len(failed) + len(made[endpoint.id])
 
 
 def _enabled(

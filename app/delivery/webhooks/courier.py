@@ -118,7 +118,7 @@ class Courier:
         self._roused.clear()
         found = await self._store.read(look, self._looked)
         self._tenants, self._looked = found.tenants, found.looked
-        self._forget({*found.wanted, *found.looked})
+        self._forget(found.looked.keys())
         rooms = self._rooms(found.wanted)
         for id in rooms:  # also where nothing comes of it: the next turn is for others
             self._lanes[id].served = self._turns

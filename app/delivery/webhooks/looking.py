@@ -2,11 +2,12 @@
 nothing is written.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 
 from app.delivery.webhooks.parts import LOOKS_AT, PENDING
 from app.rules.ids import EndpointId, TenantId
@@ -17,10 +18,13 @@ from app.store.tables import LedgerEntry, LedgerHead, WebhookDelivery, WebhookEn
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """Up to where an endpoint's ledger was looked through, and for which events, without a finding."""
+    """Up to where an endpoint's ledger was looked through, and for which events, without a finding; and whether there
+    was one after that, which stays where it is until the cursor passes it.
+    """
 
     seq: int
     events: list[str]
+    found: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Look:
 
 
 def look(tx: Tx, before: Mapping[EndpointId, Looked]) -> Look:
-    """Looks at every enabled endpoint."""
+    """Looks at every enabled endpoint, and through the ledger of each tenant that has grown once."""
     now = tx.now()
     is_due = exists().where(
         WebhookDelivery.endpoint_id == WebhookEndpoint.id, PENDING, WebhookDelivery.due_at <= now
@@ -53,28 +57,51 @@ def look(tx: Tx, before: Mapping[EndpointId, Looked]) -> Look:
         .where(WebhookEndpoint.status == EndpointStatus.ENABLED, WebhookEndpoint.deleted_at.is_(None))
     )
     found = tx.execute(endpoints).all()
-    wanted, looked = {}, {}
-    for endpoint in found:
-        is_fresh = _is_fresh(tx, endpoint, before.get(endpoint.id))
-        if is_fresh or endpoint.due:
-            wanted[endpoint.id] = endpoint.tenant_id
-        if not is_fresh:
-            looked[endpoint.id] = Looked(endpoint.head, endpoint.events)
+    looked = _looked(tx, found, before)
+    wanted = {each.id: each.tenant_id for each in found if each.due or looked[each.id].found}
     return Look(frozenset(each.tenant_id for each in found), wanted, looked)
 
 
-def _is_fresh(tx: Tx, endpoint: Any, before: Looked | None) -> bool:
-    start = endpoint.cursor
-    if before is not None and before.events == endpoint.events:
-        start = max(start, before.seq)
-    if endpoint.head <= start:
-        return False
-    if endpoint.head - endpoint.cursor > LOOKS_AT // 2:
-        return True  # so that the cursor moves, once in a while
-    wanted = exists().where(
-        LedgerEntry.tenant_id == endpoint.tenant_id,
-        LedgerEntry.seq > start,
-        LedgerEntry.seq <= endpoint.head,
-        LedgerEntry.event.in_(matching(endpoint.events)),
+def _looked(
+    tx: Tx, endpoints: Iterable[Any], before: Mapping[EndpointId, Looked]
+) -> dict[EndpointId, Looked]:
+    looked = {each.id: _known(each, before.get(each.id)) for each in endpoints}
+    grown: defaultdict[TenantId, list[Any]] = defaultdict(list)
+    for each in endpoints:
+        if not looked[each.id].found and looked[each.id].seq < each.head:
+            grown[each.tenant_id].append(each)
+    for theirs in grown.values():
+        looked |= _through(tx, theirs, looked)
+    return looked
+
+
+def _through(tx: Tx, theirs: Sequence[Any], known: Mapping[EndpointId, Looked]) -> dict[EndpointId, Looked]:
+    """Looks through the ledger of one tenant, for all of its endpoints that do not know of a finding."""
+    latest = _latest(tx, theirs, min(known[each.id].seq for each in theirs))
+    looked = {}
+    for each in theirs:
+        seq = known[each.id].seq
+        found = any(latest.get(event, 0) > seq for event in matching(each.events))
+        looked[each.id] = Looked(seq if found else each.head, each.events, found)
+    return looked
+
+
+def _known(endpoint: Any, before: Looked | None) -> Looked:
+    """What is known without looking."""
+    if before is None or before.events != endpoint.events or before.seq < endpoint.cursor:
+        before = Looked(endpoint.cursor, endpoint.events, found=False)
+    # So that the cursor moves, once in a while.
+    far = endpoint.head - endpoint.cursor > LOOKS_AT // 2
+    return Looked(before.seq, before.events, before.found or far)
+
+
+def _latest(tx: Tx, endpoints: Sequence[Any], after: int) -> dict[str, int]:
+    """Where the last of each event stands that one of a tenant's endpoints wants: one read for them all."""
+    events = {event for each in endpoints for event in matching(each.events)}
+    rows = select(LedgerEntry.event, func.max(LedgerEntry.seq)).where(
+        LedgerEntry.tenant_id == endpoints[0].tenant_id,
+        LedgerEntry.seq > after,
+        LedgerEntry.seq <= endpoints[0].head,
+        LedgerEntry.event.in_(sorted(events)),
     )
-    return bool(tx.scalar(select(wanted)))
+    return dict(tx.execute(rows.group_by(LedgerEntry.event)).all())

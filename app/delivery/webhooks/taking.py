@@ -1,27 +1,44 @@
 """What is attempted next: new deliveries from an endpoint's cursor, and those that are due once more."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from app.delivery.webhooks.endpoints import open_secrets
-from app.delivery.webhooks.parts import DELIVERIES, LOOKS_AT, MOST_KEPT, PENDING, Room, Sender
+from app.delivery.webhooks.parts import DELIVERIES, MOST_KEPT, PENDING, Room, Sender
 from app.delivery.webhooks.sending import Job
-from app.ledger.read import head
-from app.rules.ids import SECOND, EndpointId, EntryId, Instant
+from app.delivery.webhooks.unread import ENTRY, Entry, unread
+from app.rules.ids import SECOND, EndpointId, Instant
 from app.rules.instants import rfc3339
 from app.rules.retry import due
-from app.rules.webhooks import DeliveryStatus, body_of, delivery_id, matching
+from app.rules.webhooks import DeliveryStatus, body_of, delivery_id
 from app.store.engine import Tx
 from app.store.tables import LedgerEntry, WebhookDelivery, WebhookEndpoint
 
+Taken = tuple[dict[str, Any], Entry]
 
-def take(tx: Tx, sender: Sender, endpoint: WebhookEndpoint, room: Room) -> list[Job]:
+
+def take(
+    tx: Tx, sender: Sender, endpoints: Sequence[WebhookEndpoint], rooms: Mapping[EndpointId, Room]
+) -> list[Job]:
+    """Takes what there is room for, of each endpoint in the order of the ledger."""
     now = tx.now()
+    made = _made(tx, sender, [(each, rooms[each.id].first) for each in endpoints], now)
+    jobs = []
+    for endpoint in endpoints:
+        more = _due(tx, sender, endpoint, rooms[endpoint.id].again, now)
+        jobs += _jobs(sender, endpoint, made.get(endpoint.id, []), now, again=False)
+        jobs += _jobs(sender, endpoint, more, now, again=True)
+    return jobs
+
+
+def _jobs(
+    sender: Sender, endpoint: WebhookEndpoint, taken: Sequence[Taken], now: Instant, *, again: bool
+) -> list[Job]:
+    if not taken:
+        return []
     secrets = open_secrets(endpoint, sender.keys, now)
-    made = [(*pair, False) for pair in _made(tx, sender, endpoint, room.first, now)]
-    more = [(*pair, True) for pair in _due(tx, sender, endpoint, room.again, now)]
     return [
         Job(
             delivery_id=row["id"],
@@ -35,52 +52,36 @@ def take(tx: Tx, sender: Sender, endpoint: WebhookEndpoint, room: Room) -> list[
             failures=row["failures"],
             again=again,
         )
-        for row, entry, again in [*made, *more]
+        for row, entry in taken
     ]
 
 
-Entry = Row[int, EntryId, str, Instant, str]
-Taken = tuple[dict[str, Any], Entry]
-
-ENTRY = select(LedgerEntry.seq, LedgerEntry.id, LedgerEntry.event, LedgerEntry.occurred_at, LedgerEntry.body)
-
-
-def fresh(tx: Tx, endpoint: WebhookEndpoint, most: int) -> tuple[list[Entry], int]:
-    """Entries after the endpoint's cursor that it wants, and where the cursor is then.
-
-    The head is read first: what stands up to it has committed, in this order.
-    """
-    last = min(head(tx, endpoint.tenant_id), endpoint.cursor + LOOKS_AT)
-    rows = ENTRY.where(
-        LedgerEntry.tenant_id == endpoint.tenant_id,
-        LedgerEntry.seq > endpoint.cursor,
-        LedgerEntry.seq <= last,
-        LedgerEntry.event.in_(matching(endpoint.events)),
-    )
-    found = list(tx.execute(rows.order_by(LedgerEntry.seq).limit(most)))
-    return found, (found[-1].seq if len(found) == most else last)
-
-
-def _made(tx: Tx, sender: Sender, endpoint: WebhookEndpoint, most: int, now: Instant) -> list[Taken]:
-    if most <= 0:
-        return []
-    entries, cursor = fresh(tx, endpoint, most)
-    if cursor != endpoint.cursor:
-        endpoint.cursor = cursor
+def _made(
+    tx: Tx, sender: Sender, wanting: Iterable[tuple[WebhookEndpoint, int]], now: Instant
+) -> dict[EndpointId, list[Taken]]:
     at_once = sender.schedule[0] == 0
-    made = deliver(tx, sender, endpoint, entries, now, take=at_once)
-    return made if at_once else []
+    made: dict[EndpointId, list[Taken]] = {}
+    groups = unread(tx, [(endpoint, most) for endpoint, most in wanting if most > 0])
+    for group in groups:
+        made |= deliver(tx, sender, [(each.endpoint, each.entries) for each in group], now, take=at_once)
+    for each in (each for group in groups for each in group):  # at last: all in one statement
+        if each.cursor != each.endpoint.cursor:
+            each.endpoint.cursor = each.cursor
+    return made if at_once else {}
 
 
 def deliver(
-    tx: Tx, sender: Sender, endpoint: WebhookEndpoint, entries: Sequence[Entry], now: Instant, *, take: bool
-) -> list[Taken]:
-    """New deliveries of entries that have none yet: taken already, or due."""
-    known = _known(tx, endpoint.id, [entry.seq for entry in entries])
+    tx: Tx,
+    sender: Sender,
+    wanting: Sequence[tuple[WebhookEndpoint, Sequence[Entry]]],
+    now: Instant,
+    *,
+    take: bool,
+) -> dict[EndpointId, list[Taken]]:
+    """New deliveries of entries, to endpoints that have none of them yet: taken already, or due."""
+    known = _known(tx, wanting)
     until = sender.leased(now)
     common = {
-        "endpoint_id": endpoint.id,
-        "tenant_id": endpoint.tenant_id,
         "status": DeliveryStatus.PENDING,
         "attempts": [],
         "failures": 0,
@@ -88,21 +89,34 @@ def deliver(
         "leased_until": until if take else None,
         "claim": 1 if take else 0,
     }
-    made = [
-        ({"id": delivery_id(entry.id, endpoint.id), "seq": entry.seq, **common}, entry)
-        for entry in entries
-        if entry.seq not in known
-    ]
-    if made:
-        tx.execute(insert(DELIVERIES), [row for row, _ in made])
+    made = {
+        endpoint.id: [
+            ({**_named(endpoint, entry), **common}, entry)
+            for entry in entries
+            if (endpoint.id, entry.seq) not in known
+        ]
+        for endpoint, entries in wanting
+    }
+    if rows := [row for taken in made.values() for row, _ in taken]:
+        tx.execute(insert(DELIVERIES), rows)
     return made
 
 
-def _known(tx: Tx, endpoint_id: EndpointId, seqs: Sequence[int]) -> set[int]:
+def _named(endpoint: WebhookEndpoint, entry: Entry) -> dict[str, Any]:
+    id = delivery_id(entry.id, endpoint.id)
+    return {"id": id, "endpoint_id": endpoint.id, "tenant_id": endpoint.tenant_id, "seq": entry.seq}
+
+
+def _known(tx: Tx, wanting: Sequence[tuple[WebhookEndpoint, Sequence[Entry]]]) -> set[tuple[EndpointId, int]]:
+    seqs = {entry.seq for _, entries in wanting for entry in entries}
     if not seqs:
         return set()
-    mine = WebhookDelivery.endpoint_id == endpoint_id, WebhookDelivery.seq.in_(seqs)
-    return set(tx.scalars(select(WebhookDelivery.seq).where(*mine)))
+    theirs = (
+        WebhookDelivery.endpoint_id.in_([endpoint.id for endpoint, _ in wanting]),
+        WebhookDelivery.seq.in_(sorted(seqs)),
+    )
+    found = tx.execute(select(WebhookDelivery.endpoint_id, WebhookDelivery.seq).where(*theirs))
+    return {(endpoint_id, seq) for endpoint_id, seq in found}
 
 
 def _due(tx: Tx, sender: Sender, endpoint: WebhookEndpoint, most: int, now: Instant) -> list[Taken]:

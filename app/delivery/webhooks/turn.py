@@ -39,7 +39,7 @@ def take_turn(
     """Settles attempts, each with its own chance, and takes what there is room for."""
     facts, again = settle(tx, sender, ended)
     endpoints = _lock(tx, rooms)
-    jobs = [job for endpoint in endpoints for job in take(tx, sender, endpoint, rooms[endpoint.id])]
+    jobs = take(tx, sender, endpoints, rooms)
     if facts:
         append(tx, facts)
     return Turn(jobs, again, rooms.keys() - {endpoint.id for endpoint in endpoints})
