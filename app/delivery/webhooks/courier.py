@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from app.delivery.webhooks.endpoints import MOST_ENDPOINTS
-from app.delivery.webhooks.looking import Looked, look
+from app.delivery.webhooks.looking import Looked, Waiting, look
 from app.delivery.webhooks.parts import Room, Sender
 from app.delivery.webhooks.sending import SECONDS, Ended, Job, attempt
 from app.delivery.webhooks.turn import Turn, release, take_turn
@@ -47,15 +47,18 @@ class _Lane:
     again: int = 0
     served: int = 0
 
-    def room(self, left: int, spare: int) -> Room:
-        """What may begin: as many more attempts again as half of the lane, so that they hold nothing back. Of what is
-        left; where the tenant's other lanes have taken that, one of each of what is to spare.
+    def room(self, waiting: Waiting, left: int, spare: int) -> Room:
+        """What may begin of what there is: as many more attempts again as half of the lane, so that they hold nothing
+        back. Of what is left; where the tenant's other lanes have taken that, one of each of what is to spare.
         """
-        first = max(0, min(self.width - self.first, left))
-        again = max(0, min(max(1, self.width // 2) - self.again, left - first))
+        first = max(0, min(self.width - self.first, left)) if waiting.first else 0
+        again = max(0, min(max(1, self.width // 2) - self.again, left - first)) if waiting.again else 0
         if spare < first + again + 2:
             return Room(first, again)
-        return Room(max(first, int(not self.first)), max(again, int(not self.again)))
+        return Room(
+            max(first, int(waiting.first and not self.first)),
+            max(again, int(waiting.again and not self.again)),
+        )
 
     @property
     def busy(self) -> bool:
@@ -141,18 +144,19 @@ class Courier:
         for id in gone:
             del self._lanes[id]
 
-    def _rooms(self, wanted: Mapping[EndpointId, TenantId]) -> dict[EndpointId, Room]:
+    def _rooms(self, wanted: Mapping[EndpointId, Waiting]) -> dict[EndpointId, Room]:
         """Whoever was served longest ago comes first, of those that have room."""
         left = _MOST - len(self._under_way)
         taken = Counter(job.tenant_id for job in self._under_way.values())
         rooms: dict[EndpointId, Room] = {}
         for id in sorted(wanted, key=self._served):
-            spare = min(left, _SHARE - taken[wanted[id]])
-            room = self._lanes[id].room(spare - _KEPT, spare)
+            tenant_id = wanted[id].tenant_id
+            spare = min(left, _SHARE - taken[tenant_id])
+            room = self._lanes[id].room(wanted[id], spare - _KEPT, spare)
             if room.size and len(rooms) < _MOST_LANES:
                 rooms[id] = room
                 left -= room.size
-                taken[wanted[id]] += room.size
+                taken[tenant_id] += room.size
         return rooms
 
     def _served(self, id: EndpointId) -> int:

@@ -28,13 +28,20 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What there is for an endpoint of a tenant: entries that it has not had, deliveries that are due once more."""
+
+    tenant_id: TenantId
+    first: bool
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
-    """Whose ledgers matter, which endpoints there is something for and whose they are, and what the next look need not
-    look through.
-    """
+    """Whose ledgers matter, which endpoints there is something for, and what the next look need not look through."""
 
     tenants: frozenset[TenantId]
-    wanted: dict[EndpointId, TenantId]
+    wanted: dict[EndpointId, Waiting]
     looked: dict[EndpointId, Looked]
 
 
@@ -58,7 +65,11 @@ def look(tx: Tx, before: Mapping[EndpointId, Looked]) -> Look:
     )
     found = tx.execute(endpoints).all()
     looked = _looked(tx, found, before)
-    wanted = {each.id: each.tenant_id for each in found if each.due or looked[each.id].found}
+    wanted = {
+        each.id: Waiting(each.tenant_id, looked[each.id].found, bool(each.due))
+        for each in found
+        if looked[each.id].found or each.due
+    }
     return Look(frozenset(each.tenant_id for each in found), wanted, looked)
 
 
