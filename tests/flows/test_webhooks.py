@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import select
 from typing_extensions import override
 
-from app.delivery.webhooks import courier as couriers
 from app.delivery.webhooks import taking
 from app.delivery.webhooks.endpoints import delete_endpoint
 from app.delivery.webhooks.unread import ENTRY, Unread
@@ -145,39 +144,6 @@ async def test_a_tenant_whose_endpoints_all_hang_delays_no_other(world: World) -
             rows = await settled(world, other, count)
             assert {row.status for row in rows} == {DeliveryStatus.DELIVERED}
         hang.release()
-
-
-@pytest.mark.parametrize("share", [24, 12], ids=["without shares", "real"])
-async def test_a_tenant_that_hangs_when_its_lane_is_wide_delays_neither_another_nor_itself(
-    world: World, monkeypatch: pytest.MonkeyPatch, share: int
-) -> None:
-    monkeypatch.setattr(couriers, "_MOST", 24)
-    monkeypatch.setattr(couriers, "_SHARE", share)
-    monkeypatch.setattr(couriers, "_KEPT", 8 if share < 24 else 0)
-    acme, globex = await world.tenant(), await world.tenant()
-    async with upstream() as receiver, courier(world, seconds=60, lease=120):
-        wide = await endpoint(world, acme, f"{receiver.url}/wide", [Event.WEBHOOK_TEST])
-        others = [await endpoint(world, each, f"{receiver.url}/quick", [AGENT]) for each in (acme, globex)]
-        await world.write(_grown, acme, Event.WEBHOOK_TEST, 40)
-        await settled(world, wide, 40)
-        hang = receiver.on("/wide", Hang())
-        await world.write(_grown, acme, Event.WEBHOOK_TEST, 40)
-        await receiver.saw(40 + (24 if share == 24 else 4))
-        for member in (acme, globex):
-            await world.agent(member)
-        if share == 24:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1):
-                    await settled(world, others[1], 1)
-        else:
-            for each in others:
-                assert [row.status for row in await settled(world, each, 1)] == [DeliveryStatus.DELIVERED]
-        hang.release()
-
-
-def _grown(tx: Tx, member: Member, event: Event, count: int) -> None:
-    now = tx.now()
-    append(tx, [own(event, member.id, "test", now, number=number) for number in range(count)])
 
 
 async def test_what_happened_before_it_was_made_is_not_sent(world: World) -> None:

@@ -3,7 +3,9 @@
 One transaction at a time, with whatever has come together meanwhile (as the committer does, without a timer). Each endpoint
 has a lane of its own, as wide as it is quick: it grows with each prompt success and halves with each answer that took its
 time, so that endpoints that hang hold a connection or two each. What a tenant has under way is bounded, too, since it may
-hang when its lanes are wide, or with endpoints that are new again and again: the others do not notice.
+hang when its lanes are wide, or with endpoints that are new again and again: the others do not notice. The more of them
+there are, the less each may have (dynamic thresholds; Choudhury and Hahne, 1998): ten of them, even one right after the
+other, leave a place for whoever comes next, and more do once attempts of the first have ended.
 """
 
 import asyncio
@@ -30,8 +32,9 @@ _AGAIN = 0.5  # seconds after the store failed
 _NARROWEST, _FIRST, _WIDEST = 1, 4, 160  # attempts of one endpoint under way
 _PROMPT = 1000  # milliseconds
 _MOST = 800  # attempts under way
-_SHARE = 200  # of one tenant
-#: Of these for endpoints that have next to nothing under way, however wide the lanes of the tenant's others are.
+_SHARE = 200  # of one tenant, at most
+#: Of these for endpoints that have next to nothing under way, however wide the lanes of the tenant's others are; half of
+#: the share, where that is less.
 _KEPT = 2 * MOST_ENDPOINTS
 _MOST_LANES = 32  # endpoints in one turn
 
@@ -151,8 +154,9 @@ class Courier:
         rooms: dict[EndpointId, Room] = {}
         for id in sorted(wanted, key=self._served):
             tenant_id = wanted[id].tenant_id
-            spare = min(left, _SHARE - taken[tenant_id])
-            room = self._lanes[id].room(wanted[id], spare - _KEPT, spare)
+            share = _share(taken[tenant_id], left)
+            spare = share - taken[tenant_id]
+            room = self._lanes[id].room(wanted[id], spare - min(_KEPT, share // 2), spare)
             if room.size and len(rooms) < _MOST_LANES:
                 rooms[id] = room
                 left -= room.size
@@ -230,6 +234,11 @@ class Courier:
         except Exception:  # noqa: BLE001  # it took nothing, or its leases end
             return []
         return [job for job in turn.jobs if (job.delivery_id, job.claim) not in began]
+
+
+def _share(taken: int, left: int) -> int:
+    """What a tenant may have under way that has `taken`, where `left` are free: half of what the others leave it."""
+    return min(_SHARE, (taken + left + 1) // 2)
 
 
 def _measure(ended: Ended) -> None:
