@@ -99,6 +99,22 @@ async def test_while_a_secret_is_rotated_either_verifies_and_afterwards_the_new_
         verified(made.text, after)
 
 
+async def test_a_second_rotation_within_the_overlap_ends_the_first_secret_at_once(world: World) -> None:
+    acme = await world.tenant()
+    async with upstream() as receiver, courier(world):
+        made = await endpoint(world, acme, f"{receiver.url}/", [AGENT])
+        second, third = [
+            await world.made(rotate_secret, acme.owner, world.keys, made.endpoint.id, 3600) for _ in range(2)
+        ]
+        await world.agent(acme)
+        await settled(world, made, 1)
+    (seen,) = receiver.seen
+    for secret in (second.text, third.text):
+        assert verified(secret, seen)["type"] == AGENT
+    with pytest.raises(WebhookVerificationError):
+        verified(made.text, seen)
+
+
 async def test_a_rotation_without_overlap_ends_the_old_secret_at_once(world: World) -> None:
     acme = await world.tenant()
     made = await endpoint(world, acme, "http://127.0.0.1:9/")

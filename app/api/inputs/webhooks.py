@@ -48,7 +48,8 @@ class RotateWebhookSecretInput:
 
     endpoint_id: strawberry.ID = given("The endpoint.")
     overlap_seconds: int = given(
-        "How long everything is signed with the old secret, too: 0 to 604800.", default=86400
+        "How long everything is signed with the old secret, too: 0 to 604800; until the next rotation at most.",
+        default=86400,
     )
 
 

@@ -96,7 +96,11 @@ class WebhookMutations:
     async def rotate_webhook_secret(
         self, info: Info, input: Annotated[RotateWebhookSecretInput, argument("Whose secret.")]
     ) -> WebhookEndpointPayload:
-        """Replace an endpoint's secret. Until the overlap ends, everything is signed with both."""
+        """Replace an endpoint's secret. Until the overlap ends, everything is signed with both.
+
+        There are two at most: rotating again within the overlap ends the older one at once. So rotate again only when
+        every receiver has the new one. A rotation whose answer was lost counts, too.
+        """
         made = await info.context.write(
             rotate_secret,
             info.context.caller,

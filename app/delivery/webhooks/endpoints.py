@@ -99,7 +99,7 @@ def delete_endpoint(tx: Tx, caller: Caller, endpoint_id: EndpointId) -> Endpoint
 def rotate_secret(
     tx: Tx, caller: Caller, keys: Keys, endpoint_id: EndpointId, overlap: int
 ) -> Secret | Refusal:
-    """A new secret. For `overlap` seconds everything is signed with the one before, too."""
+    """A new secret. For `overlap` seconds everything is signed with the one before, too; the one before that ends now."""
     caller.require(Permission.WEBHOOKS)
     endpoint = lock_endpoint(tx, caller.tenant_id, endpoint_id)
     if isinstance(endpoint, Refusal):
