@@ -23,8 +23,8 @@ from app.api.errors import failure
 from app.api.followers import lost
 from app.api.guarded import GuardedSchema
 from app.api.live import Live, passed, start_of
+from app.api.pages import log_of
 from app.api.requests import Media, Operation
-from app.api.types.audit import log_of
 from app.delivery.callbacks.asked import LARGEST_OPERATION, Asked, asked_in
 from app.delivery.callbacks.keeper import Held, Keeper
 from app.delivery.callbacks.rows import Ran, register

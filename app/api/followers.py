@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
 from app.api.batches import Batch, Close, cut
-from app.api.types.audit import log_of
+from app.api.pages import log_of
 from app.identity.callers import Caller
 from app.rules.errors import Forbidden, SlowReader, Unauthenticated
 from app.rules.permissions import PERMISSIONS, Role

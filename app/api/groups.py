@@ -10,8 +10,8 @@ from app.api.context import Context, Gateway
 from app.api.errors import before_data
 from app.api.followers import RESTARTING, Follower
 from app.api.guarded import GuardedSchema
+from app.api.pages import log_of
 from app.api.requests import Operation
-from app.api.types.audit import log_of
 from app.delivery.feed import News, P, T, Tail
 from app.identity.callers import Caller, standing
 from app.ledger.read import Wanted, wants

@@ -17,8 +17,8 @@ from app.api.errors import before_data, code_of
 from app.api.followers import FORBIDDEN, UNAUTHORIZED, Follower
 from app.api.groups import Group, SharedContext
 from app.api.guarded import GuardedSchema
+from app.api.pages import log_of
 from app.api.requests import Operation
-from app.api.types.audit import log_of
 from app.delivery.feed import Feed, Position, catch_up
 from app.identity.callers import Caller
 from app.ledger.read import Wanted

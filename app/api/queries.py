@@ -13,10 +13,10 @@ from app.api.finding import find_a, find_node
 from app.api.inputs.filters import AuditFilter, DelegationFilter
 from app.api.inputs.names import as_id, maybe_id
 from app.api.inputs.work import ExplainDispatchInput
-from app.api.pages import Keyset, an_id
+from app.api.pages import Keyset, an_id, log_of
 from app.api.requested import requested
 from app.api.types.agents import Agent
-from app.api.types.audit import AuditEntry, audit_page, event_names, log_of
+from app.api.types.audit import AuditEntry, audit_page, event_names
 from app.api.types.bindings import Binding
 from app.api.types.delegations import DELEGATIONS, Delegation
 from app.api.types.dispatches import DISPATCHES, Dispatch

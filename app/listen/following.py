@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from app.api.types.audit import log_of
+from app.api.pages import log_of
 from app.egress.client import Egress
 from app.egress.streams import Cut, Streamed, streamed
 from app.listen.asking import LARGEST, Gateway, Stopped, ask, code_in, printable, refused, result_in

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Literal
 
-from app.api.types.audit import log_of
+from app.api.pages import log_of
 from app.rules.errors import Code
 from app.rules.ids import TenantId
 from app.rules.permissions import Role

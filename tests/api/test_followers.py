@@ -7,7 +7,7 @@ import pytest
 
 from app.api.batches import Batch, Event
 from app.api.followers import Follower
-from app.api.types.audit import log_of
+from app.api.pages import log_of
 from app.identity.callers import Caller
 from app.rules.ids import ApiKeyId, TenantId
 from app.rules.permissions import Role

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.api.types.audit import log_of
+from app.api.pages import log_of
 from app.rules.ids import TenantId
 from tests import postgres
 from tests.bench import load

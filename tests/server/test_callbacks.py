@@ -9,7 +9,7 @@ import pytest_asyncio
 from sqlalchemy import update
 from typing_extensions import override
 
-from app.api.types.audit import log_of
+from app.api.pages import log_of
 from app.delivery.callbacks import sending
 from app.delivery.callbacks.asked import asked_in
 from app.egress import names

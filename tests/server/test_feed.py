@@ -20,7 +20,7 @@ from app.api.answers import encoded
 from app.api.at_once import FairShare
 from app.api.followers import Follower
 from app.api.live import Live
-from app.api.types.audit import log_of
+from app.api.pages import log_of
 from app.ledger.append import append, own
 from app.ledger.wake import Wake
 from app.rules.entries import Event

@@ -1,6 +1,6 @@
 """What happened, as a tenant's own log has it."""
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -8,7 +8,7 @@ import strawberry
 
 from app.api.context import Info
 from app.api.described import column, field, object_type
-from app.api.pages import Keyset, Page, a_seq
+from app.api.pages import Keyset, Page, log_of
 from app.api.scalars import JSON, Int53, Scope
 from app.api.types.agents import Agent, load_face
 from app.api.types.enums import Outcome
@@ -18,18 +18,12 @@ from app.delegations.read import delegations
 from app.ledger.read import Found
 from app.rules.entries import LONGEST_EVENT, MOST_EVENTS, meant
 from app.rules.errors import BadInput
-from app.rules.ids import Instant, TenantId
+from app.rules.ids import Instant
 from app.rules.texts import shown
 from app.store import tables
 
 if TYPE_CHECKING:
     from app.api.types.delegations import Delegation
-
-
-@lru_cache(1_000)
-def log_of(tenant_id: TenantId) -> Keyset[int]:
-    """One tenant's log. A place in another's is none in this one, although both count from 1."""
-    return Keyset(f"audit.{tenant_id[-12:]}", a_seq)
 
 
 @object_type

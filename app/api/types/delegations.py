@@ -6,10 +6,10 @@ import strawberry
 
 from app.api.context import Info
 from app.api.described import argument, column, field, object_type
-from app.api.pages import Keyset, an_id
+from app.api.pages import Keyset, an_id, log_of
 from app.api.scalars import JSON, Scope
 from app.api.types.agents import Agent, load_face
-from app.api.types.audit import AuditEntry, audit_page, event_names, log_of
+from app.api.types.audit import AuditEntry, audit_page, event_names
 from app.api.types.bindings import BINDINGS, Binding
 from app.api.types.enums import AcceptanceMode, Environment, Party, Status, WindowKind
 from app.api.types.governed import Advice, UsageWindow
