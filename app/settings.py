@@ -6,15 +6,16 @@ import secrets
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from app.rules.retry import LONGEST_DELAY, MOST_ATTEMPTS, SCHEDULE
 from app.rules.tokens import TokenKind, well_formed
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 Network = IPv4Network | IPv6Network
 Networks = Annotated[tuple[Network, ...], NoDecode]
@@ -93,10 +94,7 @@ class Settings(BaseSettings):
             return value
         if not value.startswith("postgresql+asyncpg://"):
             raise ValueError("must start with postgresql+asyncpg:// (unset it for SQLite)")
-        try:
-            make_url(value)
-        except (ArgumentError, ValueError):  # whose own text repeats the password
-            raise ValueError("must be as in postgresql+asyncpg://user:password@host:5432/database") from None
+        _parts(value)
         return value
 
     @field_validator("secret_key")
@@ -198,9 +196,20 @@ def _nearest(name: str, known: list[str]) -> str:
     return f": did you mean {_PREFIX}{near[0]}?" if near else ""
 
 
+def _parts(url: str) -> "URL":
+    # Here, for it takes longer to load than all else that a client of a gateway needs.
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # whose own text repeats the password
+        raise ValueError("must be as in postgresql+asyncpg://user:password@host:5432/database") from None
+
+
 def database_name(url: str) -> str:
     """A PostgreSQL as its operator knows it, as in `lending at 127.0.0.1:5432`: no user, no password."""
-    parts = make_url(url)
+    parts = _parts(url)
     host = parts.host or parts.query.get("host") or "localhost"
     port = parts.port or parts.query.get("port") or 5432
     hosts = host if isinstance(host, str) else ", ".join(host)

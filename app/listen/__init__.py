@@ -5,6 +5,6 @@ sse         server-sent events, out of bytes as they come
 entries     the entry of an event, byte by byte as its ledger has it
 following   a tenant's events, over cuts
 forwarding  one event to the local receiver, as a webhook
-command     `crossgrant listen`
-trigger     `crossgrant trigger`
+command     what `crossgrant listen` does
+trigger     what `crossgrant trigger` does
 """

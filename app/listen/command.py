@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import typer
 
-from app.delivery.webhooks.sending import Ended
 from app.egress.client import Egress
 from app.egress.origins import origin_refusal
 from app.listen.asking import ANYWHERE, Gateway, Stopped
@@ -20,33 +19,20 @@ from app.rules.errors import Refusal
 from app.rules.webhooks import refuse_events, render_secret
 from app.settings import load_client
 
-Url = Annotated[
-    str | None, typer.Option(help="The gateway's address; http://127.0.0.1:8000, or CROSSGRANT_URL.")
-]
-ApiKey = Annotated[
-    str | None,
-    typer.Option(
-        help="A key of the tenant. Better in CROSSGRANT_API_KEY: others on this machine see what you type."
-    ),
-]
+if TYPE_CHECKING:
+    from app.delivery.webhooks.sending import Ended
 
 
 def listen_command(
-    url: Url = None,
-    api_key: ApiKey = None,
-    events: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only these: names or globs such as delegation.*, separated by commas; may be repeated."
-        ),
-    ] = None,
-    forward_to: Annotated[
-        str | None, typer.Option(help="POST each event there, once, signed: http://localhost:4242/hooks.")
-    ] = None,
-    after: Annotated[str | None, typer.Option(help="Begin after this cursor of the log, not now.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    url: str | None = None,
+    api_key: str | None = None,
+    events: Sequence[str] | None = None,
+    forward_to: str | None = None,
+    after: str | None = None,
+    *,
+    as_json: bool = False,
 ) -> None:
-    """Show a tenant's events as they come, and forward them to this machine as its webhooks, until Ctrl-C."""
+    """Shows a tenant's events as they come until Ctrl-C. Raises SettingsError or Stopped."""
     gateway = gateway_at(url, api_key)
     wanted = globs_in(events)
     secret = secret_of(gateway.key)
@@ -102,7 +88,7 @@ class _Listening:
         finally:
             await self.egress.close()
 
-    async def _forward(self, entry: Entry) -> Ended | None:
+    async def _forward(self, entry: Entry) -> "Ended | None":
         # One after the other: they arrive in the order of the log, and what was shown was sent.
         if self.receiver is None:
             return None
@@ -129,18 +115,18 @@ def signing(secret: str) -> str:
     return f"The signing secret is {secret}, the same for this API key every time."
 
 
-def _told(entry: Entry, ended: Ended | None) -> dict[str, Any]:
+def _told(entry: Entry, ended: "Ended | None") -> dict[str, Any]:
     attempt = ended.told if ended else {}
     said = {name: attempt.get(name) for name in ("status", "durationMs", "error")}
     return {"cursor": entry.cursor, **said, "entry": orjson.loads(entry.form)}
 
 
-def _line(entry: Entry, ended: Ended | None) -> str:
+def _line(entry: Entry, ended: "Ended | None") -> str:
     shown = f"{entry.time}  {entry.event}  {entry.id}"
     return shown if ended is None else f"{shown}  → {answered(ended)}"
 
 
-def answered(ended: Ended) -> str:
+def answered(ended: "Ended") -> str:
     """What came of an attempt, in words."""
     told = ended.told
     if told["status"] is None:

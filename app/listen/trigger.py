@@ -2,14 +2,13 @@
 
 import asyncio
 from difflib import get_close_matches
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from app.delivery.webhooks.sending import Ended
 from app.egress.client import Egress
 from app.listen.asking import ANYWHERE, Gateway, Stopped, ask
-from app.listen.command import ApiKey, Url, answered, gateway_at, receiver_at, signing
+from app.listen.command import answered, gateway_at, receiver_at, signing
 from app.listen.entries import Entry
 from app.listen.forwarding import Receiver, forward, secret_of
 from app.rules.entries import Event, canonical
@@ -19,8 +18,9 @@ from app.rules.retry import Accepted
 from app.rules.samples import sample
 from app.rules.texts import shown
 from app.rules.webhooks import render_secret
-from app.store.engine import wall_clock
-from app.store.keys import new_id
+
+if TYPE_CHECKING:
+    from app.delivery.webhooks.sending import Ended
 
 _TEST = (
     """mutation ($id: ID!) { testWebhook(endpointId: $id) { delivery { id } userErrors { code message } } }"""
@@ -31,23 +31,15 @@ _UNVERIFIED = (400, 401, 403)
 
 
 def trigger_command(
-    event: Annotated[str | None, typer.Argument(help="Its name, such as delegation.revoked.")] = None,
-    forward_to: Annotated[
-        str | None, typer.Option(help="POST a sample of it there, signed as `listen` signs.")
-    ] = None,
-    endpoint: Annotated[
-        str | None, typer.Option(help="Have the gateway send a webhook.test to this endpoint (whk_…).")
-    ] = None,
-    url: Url = None,
-    api_key: ApiKey = None,
-    list_events: Annotated[bool, typer.Option("--list", help="Print the names of all events.")] = False,
+    event: str | None = None,
+    forward_to: str | None = None,
+    endpoint: str | None = None,
+    url: str | None = None,
+    api_key: str | None = None,
 ) -> None:
-    """Try what receives events: a sample of any to this machine, which stands in no log; or a `webhook.test`, which
-    stands in your tenant's log, to an endpoint of yours and to whoever listens to `webhook.test`.
+    """Sends a sample of an event to this machine, or has an endpoint sent a `webhook.test`. Raises SettingsError or
+    Stopped.
     """
-    if list_events:
-        typer.echo("\n".join(Event))
-        return
     wanted = _event(event)
     gateway = gateway_at(url, api_key)
     match forward_to, endpoint:
@@ -81,7 +73,10 @@ def _event(name: str | None) -> Event:
         ) from None
 
 
-async def _forwarded(gateway: Gateway, receiver: Receiver, event: Event) -> Ended:
+async def _forwarded(gateway: Gateway, receiver: Receiver, event: Event) -> "Ended":
+    from app.store.engine import wall_clock  # as what forwards does
+    from app.store.keys import new_id
+
     now, id = wall_clock(), EntryId(new_id("aud"))
     made = sample(event, id, now)
     entry = Entry(id, event, made["occurredAt"], canonical(made).decode(), cursor="")
@@ -92,7 +87,7 @@ async def _forwarded(gateway: Gateway, receiver: Receiver, event: Event) -> Ende
         await egress.close()
 
 
-def _show(event: Event, ended: Ended, receiver: Receiver) -> None:
+def _show(event: Event, ended: "Ended", receiver: Receiver) -> None:
     if not isinstance(ended.result, Accepted):
         doubt = "; if it could not verify the signature: the secret of this key is "
         hint = doubt + render_secret(receiver.secret) if ended.told["status"] in _UNVERIFIED else ""

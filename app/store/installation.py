@@ -4,15 +4,18 @@ from app.rules.ids import BootId
 from app.settings import Settings
 from app.store.engine import Store, StoreError, Tx
 from app.store.keys import Keys
-from app.store.postgres import Postgres
-from app.store.sqlite import Sqlite
 from app.store.tables import Installation
 
 
 def make_store(settings: Settings, boot_id: BootId, *, serves: bool) -> Store:
     """The store that the settings name. On SQLite only the process that `serves` checkpoints."""
+    # Here, for nobody needs both, and a command would be seen to wait for the other's driver.
     if settings.database_url is not None:
+        from app.store.postgres import Postgres
+
         return Postgres(settings.database_url, boot_id)
+    from app.store.sqlite import Sqlite
+
     return Sqlite(settings.sqlite_path, checkpoints=serves)
 
 

@@ -1,0 +1,28 @@
+"""`crossgrant`, the command line. What fails says so in one line and exits with 2.
+
+Ctrl-C ends a command without a word and with 130. Where `serve` and `listen` have begun it is the way in which
+they end, with 0.
+
+commands    what can be typed. What does it is loaded when it is called: all of it together takes seconds
+interrupts  Ctrl-C while modules are loaded
+saying      what is said to whoever typed it, on stderr
+store       a command's time with the store, and what it prints of it
+serving     `crossgrant serve`
+tenants     `crossgrant tenant`
+keys        `crossgrant key`
+agents      `crossgrant agent`
+"""
+
+import sys
+
+from app.cli.interrupts import INTERRUPTED, loading
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        with loading():
+            from app.cli.commands import cli
+        cli()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,63 @@
+"""A command's time with the store, and what it prints of it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+import orjson
+
+from app.cli.saying import fail, say, told
+from app.rules.errors import Refusal, Unavailable
+from app.rules.ids import BootId
+from app.settings import SettingsError, load, secret, unknown_names
+from app.store.engine import Store, StoreError
+from app.store.installation import make_store, prepare
+from app.store.keys import Keys, new_id
+
+T = TypeVar("T")
+
+
+def with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T:
+    """What becomes of `use` on the store that the settings name. A server may run beside it."""
+    with told(SettingsError, StoreError, Unavailable):
+        return asyncio.run(_with_store(use))
+
+
+async def _with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T:
+    for line in unknown_names():
+        say(line)
+    settings = load()
+    keys = Keys(secret(settings))
+    store = make_store(settings, BootId(new_id("bot")), serves=False)
+    try:
+        await prepare(store, keys)
+        return await use(store, keys)
+    finally:
+        await store.close()
+
+
+def migrate() -> None:
+    """Brings the database's schema up to date, as every use of the store does."""
+    with_store(_nothing)
+    print("The database is up to date.")
+
+
+async def _nothing(_store: Store, _keys: Keys) -> None:
+    return None
+
+
+def or_fail(result: T | Refusal) -> T:
+    """The result, or the refusal's message as the last line."""
+    if isinstance(result, Refusal):
+        fail(result.message)
+    return result
+
+
+def show(values: Mapping[str, object], *, as_json: bool) -> None:
+    """What was made, and where."""
+    say(f"made in {load().store_name}")
+    if as_json:
+        print(orjson.dumps(dict(values)).decode())
+        return
+    for name, value in values.items():
+        print(f"{name}: {value}")

@@ -1,0 +1,111 @@
+"""What a command loads: what it needs, and Ctrl-C meanwhile ends it without a word."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.rules.tokens import TokenKind, render
+from tests.serving import CROSSGRANT, PATIENCE, Installation
+
+#: What takes the time of a start, beside typer and what it loads itself.
+SLOW = ["aiohttp", "alembic", "asyncpg", "cryptography", "graphql", "sqlalchemy", "starlette", "strawberry"]
+STORE = {"alembic", "cryptography", "sqlalchemy"}
+CLIENT = {"aiohttp"}
+
+NOBODY = ("--url", "http://127.0.0.1:9", "--api-key", render(TokenKind.API_KEY, bytes(32)))
+
+LOADED = f"""
+import atexit, sys
+atexit.register(lambda: print(*sys.modules.keys() & {SLOW}, file=sys.stderr))
+"""
+
+
+def run(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """`crossgrant` with these arguments, after some lines of Python."""
+    *python, main = CROSSGRANT
+    return subprocess.run(
+        [*python, f"{before}\n{main}", *arguments],
+        env=Installation(folder).environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needs"),
+    [
+        ("--version", set()),
+        ("--help", set()),
+        ("serve --help", set()),
+        ("trigger --list", set()),
+        (f"listen {' '.join(NOBODY)}", CLIENT),
+        (f"trigger webhook.test --endpoint whk_1 {' '.join(NOBODY)}", CLIENT),
+        ("tenant create acme --name Acme", STORE),
+    ],
+)
+def test_a_command_loads_what_it_needs(tmp_path: Path, arguments: str, needs: set[str]) -> None:
+    done = run(tmp_path, *arguments.split(), before=LOADED)
+    assert "Traceback" not in done.stderr
+    assert set(done.stderr.splitlines()[-1].split()) <= needs
+
+
+def interrupted_at(module: str, then: str = "raise") -> str:
+    """Lines that press Ctrl-C when a module is about to be loaded. `then` is what becomes of an exception there."""
+    return f"""
+import signal, sys
+class Interrupted:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:
+                {then}
+sys.meta_path.insert(0, Interrupted)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "then", "arguments"),
+    [
+        ("typer", "raise", "--version"),
+        ("importlib.metadata", "pass", "--version"),
+        ("aiohttp", "raise", "listen"),
+        ("app.listen.trigger", "raise RuntimeError", "trigger webhook.test"),
+        ("sqlalchemy.orm", "pass", "tenant create acme --name Acme"),
+        ("sqlalchemy.orm", "raise RuntimeError", "tenant create acme --name Acme"),
+        ("strawberry", "raise", "schema"),
+        ("app.web.app", "raise", "serve --port 0"),
+    ],
+)
+def test_ctrl_c_while_it_loads_ends_a_command_without_a_word(
+    tmp_path: Path, module: str, then: str, arguments: str
+) -> None:
+    done = run(tmp_path, *arguments.split(), before=interrupted_at(module, then))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+#: Broken: Ctrl-C is an exception, whatever it interrupts.
+AS_AN_EXCEPTION = """
+import contextlib, app.cli, app.cli.interrupts
+app.cli.loading = app.cli.interrupts.loading = contextlib.nullcontext
+"""
+
+
+def test_the_harness_catches_a_ctrl_c_that_a_module_can_take_for_its_own(tmp_path: Path) -> None:
+    before = AS_AN_EXCEPTION + interrupted_at("sqlalchemy.orm", "pass")
+    assert run(tmp_path, "tenant", "create", "acme", "--name", "Acme", before=before).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", ["migrate", pytest.param("serve --port 0", marks=pytest.mark.full)])
+def test_ctrl_c_while_it_runs_ends_a_command_without_a_word(tmp_path: Path, arguments: str) -> None:
+    done = run(tmp_path, *arguments.split(), before=interrupted_at("app.store.sqlite"))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_who_starts_a_command_deaf_to_ctrl_c_has_it_deaf(tmp_path: Path) -> None:
+    deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    done = run(tmp_path, "trigger", "--list", before=deaf + interrupted_at("typer"))
+    assert (done.returncode, done.stderr) == (0, "")
