@@ -21,7 +21,9 @@ cli.add_typer(tenants, name="tenant")
 cli.add_typer(keys, name="key")
 cli.add_typer(agents, name="agent")
 
+Tenant = Annotated[str, typer.Argument(help="The tenant's slug or id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsArray = Annotated[bool, typer.Option("--json", help="Print one JSON array.")]
 Url = Annotated[
     str | None, typer.Option(help="The gateway's address; http://127.0.0.1:8000, or CROSSGRANT_URL.")
 ]
@@ -152,7 +154,7 @@ def create_tenant(
 
 @keys.command(name="create")
 def create_key(
-    tenant: Annotated[str, typer.Argument(help="The tenant's slug or id.")],
+    tenant: Tenant,
     role: Annotated[
         Role, typer.Option(help="What the key may do.", metavar="|".join(Role), case_sensitive=False)
     ],
@@ -164,6 +166,25 @@ def create_key(
     with loading():
         from app.cli.keys import create
     create(tenant, role, name, subject, as_json=as_json)
+
+
+@keys.command(name="list")
+def list_keys(tenant: Tenant, as_json: AsArray = False) -> None:
+    """Show a tenant's API keys, those that have ended too; never the keys themselves."""
+    with loading():
+        from app.cli.keys import show_keys
+    show_keys(tenant, as_json=as_json)
+
+
+@keys.command(name="revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `key list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
+    """End an API key at once, and the streams that it has open; a tenant's last owner's key stays."""
+    with loading():
+        from app.cli.keys import revoke
+    revoke(key_id, as_json=as_json)
 
 
 @agents.command()

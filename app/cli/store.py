@@ -1,7 +1,7 @@
 """A command's time with the store, and what it prints of it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -15,6 +15,9 @@ from app.store.installation import make_store, prepare
 from app.store.keys import Keys, new_id
 
 T = TypeVar("T")
+
+#: What is printed of a row, by the names that it has in the API.
+Shown = dict[str, str | int | None]
 
 
 def with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T:
@@ -53,11 +56,28 @@ def or_fail(result: T | Refusal) -> T:
     return result
 
 
-def show(values: Mapping[str, object], *, as_json: bool) -> None:
-    """What was made, and where."""
-    say(f"made in {load().store_name}")
+def show(done: str, values: Shown, *, as_json: bool) -> None:
+    """What was made or changed, and where: `done` is what became of it, as in `made`."""
+    say(f"{done} in {load().store_name}")
     if as_json:
-        print(orjson.dumps(dict(values)).decode())
+        print(orjson.dumps(values).decode())
         return
     for name, value in values.items():
-        print(f"{name}: {value}")
+        print(f"{name}: {_text(value)}")
+
+
+def show_all(rows: Sequence[Shown], *, as_json: bool) -> None:
+    """What was found, and where: a line for each, below the names of what they show."""
+    say(f"found in {load().store_name}")
+    if as_json:
+        print(orjson.dumps(rows).decode())
+        return
+    lines = [[*names] for names in rows[:1]] + [[*map(_text, row.values())] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+def _text(value: object) -> str:
+    # Names may have line feeds in them.
+    return "-" if value is None else " ".join(str(value).split())

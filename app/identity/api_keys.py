@@ -1,5 +1,7 @@
 """API keys: made and revoked by an owner, never above one's own role."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import func, or_, select
 
 from app.identity.callers import Caller
@@ -16,6 +18,9 @@ from app.store.tables import ApiKey
 
 MOST_KEYS = 200  # of one tenant, not revoked
 _LISTED = 1_000
+
+_NOT_YOURS = "apiKeyId names no key of your tenant"
+_UNKNOWN = "there is no key with this id: `crossgrant key list TENANT` shows those of a tenant"
 
 #: Who made what the command line made, in the ledger.
 COMMAND_LINE = "command-line"
@@ -55,8 +60,8 @@ def create_key(
 def grant_key(tx: Tx, tenant: str, name: str, subject: str, role: Role, minted: Minted) -> ApiKey | Refusal:
     """A key by the command line, for a tenant's slug or id: also of the roles that nobody gives over GraphQL."""
     found = find_tenant(tx, tenant)
-    if found is None:
-        return Refusal(Code.NOT_FOUND, f"there is no tenant {tenant!r}: give a slug or an id", ("tenant",))
+    if isinstance(found, Refusal):
+        return found
     if refusal := refuse_text("name", name) or refuse_text("subject", subject):
         return refusal
     now = tx.now()
@@ -91,29 +96,49 @@ def _make(
     return key
 
 
-def revoke_key(tx: Tx, caller: Caller, key_id: ApiKeyId) -> ApiKey | Refusal:
-    """Ends a key at once; a repeat answers like the first. A tenant's last owner's key stays."""
-    caller.require(Permission.KEYS)
-    # All that live, for one of them has to stay an owner's; of what was revoked only the one that is asked for.
-    wanted = ApiKey.tenant_id == caller.tenant_id, or_(ApiKey.revoked_at.is_(None), ApiKey.id == key_id)
-    rows = select(ApiKey).where(*wanted).order_by(ApiKey.id).with_for_update()
-    keys = {key.id: key for key in tx.scalars(rows)}
+def revoke_key(tx: Tx, caller: Caller | None, key_id: ApiKeyId) -> ApiKey | Refusal:
+    """Ends a key at once; a repeat answers like the first. A tenant's last owner's key stays.
+
+    `caller` is None for the command line, which ends keys of every tenant and every role.
+    """
+    if caller is not None:
+        caller.require(Permission.KEYS)
+    keys = _beside(tx, caller, key_id)
     key = keys.get(key_id)
     if key is None:
-        return Refusal(Code.NOT_FOUND, "apiKeyId names no key of your tenant", ("apiKeyId",))
+        return Refusal(Code.NOT_FOUND, _UNKNOWN if caller is None else _NOT_YOURS, ("apiKeyId",))
     if key.revoked_at is not None:
         return key
-    if not may_give(caller.role, key.role):
-        message = f"a key with the role {key.role} cannot be revoked with your role {caller.role}"
-        return Refusal(Code.ROLE_TOO_HIGH, message, ("apiKeyId",))
     now = tx.now()
-    if not any(_owns(other, now) for other in keys.values() if other is not key):
-        message = "this is the tenant's last owner's key: make another before you revoke it"
-        return Refusal(Code.WRONG_STATE, message, ("apiKeyId",))
+    if refusal := _refuse_role(caller, key) or _refuse_last(key, keys.values(), now):
+        return refusal
     key.revoked_at = now
     tx.facts.revoked.add(key.id)
-    append(tx, [_entry(Event.API_KEY_REVOKED, key, caller.subject, now)])
+    append(tx, [_entry(Event.API_KEY_REVOKED, key, caller.subject if caller else COMMAND_LINE, now)])
     return key
+
+
+def _beside(tx: Tx, caller: Caller | None, key_id: ApiKeyId) -> dict[ApiKeyId, ApiKey]:
+    # All that live, for one of them has to stay an owner's; of what was revoked only the one that is asked for.
+    known = select(ApiKey.tenant_id).where(ApiKey.id == key_id)
+    tenant_id = tx.scalar(known) if caller is None else caller.tenant_id
+    wanted = ApiKey.tenant_id == tenant_id, or_(ApiKey.revoked_at.is_(None), ApiKey.id == key_id)
+    rows = select(ApiKey).where(*wanted).order_by(ApiKey.id).with_for_update()
+    return {key.id: key for key in tx.scalars(rows)}
+
+
+def _refuse_role(caller: Caller | None, key: ApiKey) -> Refusal | None:
+    if caller is None or may_give(caller.role, key.role):
+        return None
+    message = f"a key with the role {key.role} cannot be revoked with your role {caller.role}"
+    return Refusal(Code.ROLE_TOO_HIGH, message, ("apiKeyId",))
+
+
+def _refuse_last(key: ApiKey, keys: Iterable[ApiKey], now: Instant) -> Refusal | None:
+    if not _owns(key, now) or any(_owns(other, now) for other in keys if other is not key):
+        return None
+    message = "this is the tenant's last owner's key: make another before you revoke it"
+    return Refusal(Code.WRONG_STATE, message, ("apiKeyId",))
 
 
 def _owns(key: ApiKey, now: Instant) -> bool:
@@ -141,3 +166,11 @@ def list_keys(tx: Tx, caller: Caller) -> list[ApiKey]:
         select(ApiKey).where(ApiKey.tenant_id == caller.tenant_id).order_by(ApiKey.id.desc()).limit(_LISTED)
     )
     return [*reversed(tx.scalars(mine).all())]
+
+
+def keys_of(tx: Tx, tenant: str) -> list[ApiKey] | Refusal:
+    """Every key of a tenant, given by its slug or id, oldest first: for the command line."""
+    found = find_tenant(tx, tenant)
+    if isinstance(found, Refusal):
+        return found
+    return [*tx.scalars(select(ApiKey).where(ApiKey.tenant_id == found.id).order_by(ApiKey.id))]

@@ -55,11 +55,17 @@ def _refuse(tx: Tx, slug: str, name: str, plan: str, plans: Plans) -> Refusal | 
     return refuse_text("name", name)
 
 
-def find_tenant(tx: Tx, slug_or_id: str) -> Tenant | None:
-    """A tenant by its slug or its id."""
-    return tx.scalars(
-        select(Tenant).where((Tenant.slug == slug_or_id) | (Tenant.id == slug_or_id))
-    ).one_or_none()
+def find_tenant(tx: Tx, slug_or_id: str) -> Tenant | Refusal:
+    """A tenant by its slug or its id, as the command line is given it."""
+    if refusal := refuse_text("tenant", slug_or_id):
+        return refusal
+    either = (Tenant.slug == slug_or_id) | (Tenant.id == slug_or_id)
+    found = tx.scalars(select(Tenant).where(either)).one_or_none()
+    if found is None:
+        return Refusal(
+            Code.NOT_FOUND, f"there is no tenant {slug_or_id!r}: give a slug or an id", ("tenant",)
+        )
+    return found
 
 
 def lock_tenant(tx: Tx, id: TenantId) -> Tenant:

@@ -4,7 +4,15 @@ import asyncio
 
 import pytest
 
-from app.identity.api_keys import COMMAND_LINE, create_key, grant_key, list_keys, revoke_key, touch_keys
+from app.identity.api_keys import (
+    COMMAND_LINE,
+    create_key,
+    grant_key,
+    keys_of,
+    list_keys,
+    revoke_key,
+    touch_keys,
+)
 from app.identity.callers import Caller, find_caller, recheck, recheck_at_end
 from app.identity.tenants import create_tenant, lock_tenant
 from app.rules.entries import Event
@@ -160,6 +168,53 @@ async def test_a_key_for_no_tenant_is_refused(world: World) -> None:
     refusal = await world.write(grant_key, "nobody", "ops", "ops", Role.OWNER, minted)
     assert isinstance(refusal, Refusal)
     assert (refusal.code, refusal.path) == (Code.NOT_FOUND, ("tenant",))
+
+
+@pytest.mark.parametrize("role", [Role.ADMIN, Role.TRUST_AUTHORITY, Role.PLATFORM])
+async def test_the_command_line_ends_a_key_of_every_role(world: World, role: Role) -> None:
+    member = await world.tenant()
+    caller = await world.caller(member, role)
+    first = await world.made(revoke_key, None, caller.key_id)
+    again = await world.made(revoke_key, None, caller.key_id)
+    assert first.revoked_at == again.revoked_at is not None
+    with pytest.raises(Unauthenticated):
+        await world.read(recheck, caller)
+    (entry,) = await world.ledger(member, Event.API_KEY_REVOKED)
+    assert (entry["actor"], entry["details"]["apiKeyId"]) == (COMMAND_LINE, caller.key_id)
+
+
+async def test_the_command_line_too_leaves_a_tenant_its_last_owners_key(world: World) -> None:
+    member = await world.tenant()
+    refusal = await world.write(revoke_key, None, member.owner.key_id)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code is Code.WRONG_STATE
+
+
+async def test_where_no_owners_key_lives_any_more_the_others_can_be_ended_all_the_same(world: World) -> None:
+    member = await world.tenant()
+    caller = await world.caller(member)
+    await world.age(ApiKey, member.owner.key_id, expires_at=world.later(-1))
+    for id in (caller.key_id, member.owner.key_id):
+        assert (await world.made(revoke_key, None, id)).revoked_at is not None
+
+
+async def test_the_command_line_is_told_of_a_key_that_there_is_none_of(world: World) -> None:
+    refusal = await world.write(revoke_key, None, ApiKeyId(new_id("key")))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.path) == (Code.NOT_FOUND, ("apiKeyId",))
+
+
+async def test_the_command_line_sees_all_keys_of_a_tenant_and_no_others(world: World) -> None:
+    member, _stranger = await world.tenant("acme"), await world.tenant()
+    callers = [await world.caller(member, role) for role in Role]
+    await world.made(revoke_key, None, callers[0].key_id)
+    ids = [member.owner.key_id, *(each.key_id for each in callers)]
+    for named in ("acme", member.id):
+        found = await world.read(keys_of, named)
+        assert not isinstance(found, Refusal)
+        assert [key.id for key in found] == ids
+    for unknown in ("nobody", "\udcff", ""):
+        assert isinstance(await world.read(keys_of, unknown), Refusal)
 
 
 async def test_when_a_key_was_last_used_never_goes_back(world: World) -> None:
