@@ -152,6 +152,28 @@ def create_tenant(
     create(slug, name, plan, as_json=as_json)
 
 
+@tenants.command(name="list")
+def list_tenants(as_json: AsArray = False) -> None:
+    """Show every tenant with its plan, and how many delegations it has offered of those that the plan allows."""
+    with loading():
+        from app.cli.tenants import show_tenants
+    show_tenants(as_json=as_json)
+
+
+@tenants.command(name="plan")
+def set_plan(
+    tenant: Tenant,
+    plan: Annotated[
+        str, typer.Argument(help="One in the file of plans; ours has standard, trial and enterprise.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Give a tenant another plan, also while a server runs: it counts at the next offer, and ends nothing."""
+    with loading():
+        from app.cli.tenants import set_plan
+    set_plan(tenant, plan, as_json=as_json)
+
+
 @keys.command(name="create")
 def create_key(
     tenant: Tenant,

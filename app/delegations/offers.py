@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 
 from app.delegations.facts import to_both
 from app.delegations.terms import terms_row
@@ -143,7 +143,16 @@ def _refuse_addressed(tx: Tx, tenant_id: TenantId, delegate_id: TenantId, now: I
 
 def outgoing(tx: Tx, tenant_id: TenantId, now: Instant) -> int:
     """Delegations of this delegator that have not ended by the clock: what its plan counts."""
-    living = Delegation.ended_at.is_(None) & (Delegation.expires_at > now)
-    open_or_taken = or_(Delegation.status != Status.PENDING, Delegation.offer_expires_at > now)
     rows = select(func.count()).select_from(Delegation).where(Delegation.delegator_id == tenant_id)
-    return tx.scalar(rows.where(living, open_or_taken)) or 0
+    return tx.scalar(rows.where(*_not_ended(now))) or 0
+
+
+def outgoing_of_all(tx: Tx, now: Instant) -> dict[TenantId, int]:
+    """The same of every delegator that has any."""
+    rows = select(Delegation.delegator_id, func.count()).where(*_not_ended(now))
+    return dict(tx.execute(rows.group_by(Delegation.delegator_id)).all())
+
+
+def _not_ended(now: Instant) -> tuple[ColumnElement[bool], ...]:
+    open_or_taken = or_(Delegation.status != Status.PENDING, Delegation.offer_expires_at > now)
+    return Delegation.ended_at.is_(None), Delegation.expires_at > now, open_or_taken

@@ -1,8 +1,8 @@
-"""Tenants: made by the command line, with an owner's key that is shown once."""
+"""Tenants: made by the command line, with an owner's key that is shown once, and given their plans by it."""
 
 import re
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.identity.plans import Plans
 from app.rules.errors import Code, Refusal
@@ -48,11 +48,34 @@ def _refuse(tx: Tx, slug: str, name: str, plan: str, plans: Plans) -> Refusal | 
     if not _SLUG.fullmatch(slug):
         message = f"slug {slug!r}: give 1 to 63 lower-case letters, digits and inner hyphens, as in acme-corp"
         return Refusal(Code.INVALID, message, ("slug",))
-    if plan not in plans:
-        return Refusal(Code.INVALID, f"plan {plan!r}: give one of {', '.join(plans)}", ("plan",))
+    if refusal := _refuse_plan(plan, plans):
+        return refusal
     if tx.scalars(select(Tenant.id).where(Tenant.slug == slug)).first():
         return Refusal(Code.TAKEN, f"slug {slug!r} is taken: choose another", ("slug",))
     return refuse_text("name", name)
+
+
+def _refuse_plan(plan: str, plans: Plans) -> Refusal | None:
+    if plan in plans:
+        return None
+    return Refusal(Code.INVALID, f"plan {plan!r}: give one of {', '.join(plans)}", ("plan",))
+
+
+def change_plan(tx: Tx, slug_or_id: str, plan: str, plans: Plans) -> Tenant | Refusal:
+    """Gives a tenant a plan, which its next offer is counted by. What it has offered stays, whatever that allows."""
+    tenant = find_tenant(tx, slug_or_id)
+    if isinstance(tenant, Refusal):
+        return tenant
+    if refusal := _refuse_plan(plan, plans):
+        return refusal
+    # In a statement of its own, whatever has been read: it waits for an offer that counts meanwhile (`lock_tenant`).
+    tx.execute(update(Tenant).where(Tenant.id == tenant.id).values(plan=plan))
+    return tenant
+
+
+def all_tenants(tx: Tx) -> list[Tenant]:
+    """Every tenant, by its slug: for the command line."""
+    return [*tx.scalars(select(Tenant).order_by(Tenant.slug))]
 
 
 def find_tenant(tx: Tx, slug_or_id: str) -> Tenant | Refusal:

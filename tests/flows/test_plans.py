@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from app.delegations.endings import revoke
+from app.delegations.offers import offer, outgoing, outgoing_of_all
 from app.identity.plans import check_plans, load_plans, read_plans
+from app.identity.tenants import all_tenants, change_plan
+from app.rules.errors import Code, Refusal
 from app.settings import Settings, SettingsError
+from app.store.engine import Tx
+from app.store.tables import Delegation, Tenant
 from tests.world import World
 
 
@@ -67,3 +73,57 @@ async def test_a_plan_that_a_tenant_has_is_not_left_out(world: World) -> None:
         SettingsError, match=r"^CROSSGRANT_PLANS is not set, and acme has the plan standard[^\n]+$"
     ):
         await world.read(check_plans, {"gold": 2}, None)
+
+
+@pytest.mark.parametrize("by", ["slug", "id"])
+async def test_the_plan_that_a_tenant_is_given_counts_at_its_next_offer(world: World, by: str) -> None:
+    world.plans |= {"none": 0, "two": 2}
+    acme, globex = await world.tenant("acme"), await world.tenant()
+    agent = await world.agent(acme)
+    named = acme.id if by == "id" else "acme"
+    first = await world.offer(acme, globex, agent)
+    draft = world.draft(agent.id, globex.id, acceptance="ADDRESSED")
+    full = Code.PLAN_LIMIT
+    for plan, refused in (("none", full), ("two", None), ("two", full), ("standard", None)):
+        changed = await world.made(change_plan, named, plan, world.plans)
+        assert (changed.id, changed.plan) == (acme.id, plan)
+        answer = await world.write(offer, acme.owner, draft, None, world.plans)
+        assert (answer.code if isinstance(answer, Refusal) else None) == refused
+    assert (await world.accept(first)).delegation.id == first.id, "what was offered stays"
+    assert (await world.row(Tenant, globex.id)).plan == "standard"
+
+
+async def test_a_plan_that_there_is_none_of_and_a_tenant_that_there_is_none_of_change_nothing(
+    world: World,
+) -> None:
+    await world.tenant("acme")
+    for named, plan, code, says in (
+        ("acme", "gold", Code.INVALID, "plan 'gold': give one of standard, trial, enterprise"),
+        ("nobody", "trial", Code.NOT_FOUND, "there is no tenant 'nobody': give a slug or an id"),
+    ):
+        refusal = await world.write(change_plan, named, plan, world.plans)
+        assert isinstance(refusal, Refusal)
+        assert (refusal.code, refusal.message) == (code, says)
+    assert [tenant.plan for tenant in await world.read(all_tenants)] == ["standard"]
+
+
+async def test_what_all_tenants_use_of_their_plans_is_what_each_uses(world: World) -> None:
+    acme, globex, idle = await world.tenant("b"), await world.tenant("a"), await world.tenant("c")
+    agent = await world.agent(acme)
+    lapsed, revoked, expired, _open = [await world.offer(acme, globex, agent) for _ in range(4)]
+    taken = await world.accept(await world.offer(globex, acme))
+    past = world.later(-1)
+    await world.age(Delegation, lapsed.id, offer_expires_at=past)
+    await world.age(Delegation, expired.id, expires_at=past)
+    await world.made(revoke, acme.owner, revoked.id, "over")
+
+    def both(tx: Tx) -> tuple[dict[str, int], dict[str, int]]:
+        now = tx.now()
+        each = {tenant.slug: outgoing(tx, tenant.id, now) for tenant in all_tenants(tx)}
+        used = outgoing_of_all(tx, now)
+        return each, {tenant.slug: used.get(tenant.id, 0) for tenant in all_tenants(tx)}
+
+    each, together = await world.read(both)
+    assert [*together.items()] == [("a", 1), ("b", 1), ("c", 0)]
+    assert each == together
+    assert taken.delegation.delegator_id == globex.id != idle.id

@@ -1,15 +1,27 @@
 """What an operator sees and changes from the command line beside a gateway that serves: it counts at once."""
 
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
 from app.api.pages import log_of
 from app.identity.api_keys import COMMAND_LINE
-from tests.server.client import graphql
+from app.rules.instants import rfc3339
+from tests.server.client import data, graphql
 from tests.server.conftest import House
 from tests.server.streams import Ended, a_key, events
 from tests.serving import Done, Installation
+from tests.world import Member
+
+OFFER = """
+mutation ($from: ID!, $to: ID!, $until: DateTime!) {
+  offerDelegation(input: {
+    fromAgentId: $from, toTenantId: $to, scopes: ["receipts:read"], constraints: {expiresAt: $until}
+  }) { delegation { id } userErrors { code } }
+}
+"""
+PLAN = "{ viewer { plan { name activeOutgoing maxActiveOutgoing } } }"
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,3 +69,46 @@ async def test_keys_are_listed_by_what_tells_them_apart_and_never_themselves(hou
     assert [line.split()[0] for line in lines] == [acme.owner.key_id, key_id]
     for secret in (key, acme.key):
         assert secret not in listed.out + table.out
+
+
+async def test_another_plan_counts_at_the_next_offer_and_ends_nothing(house: House) -> None:
+    acme, globex = await house.lending.tenant(), await house.lending.tenant()
+    agent = await house.lending.agent(acme)
+    offers = [await house.lending.offer(acme, globex, agent) for _ in range(10)]
+    slug = acme.tenant.slug
+
+    async def offered() -> Any:
+        until = rfc3339(house.lending.later(60))
+        answer = await data(
+            house.port, acme.key, OFFER, **{"from": agent.id, "to": globex.id, "until": until}
+        )
+        return [error["code"] for error in answer["userErrors"]]
+
+    lowered = await crossgrant(house, "tenant", "plan", slug, "trial", "--json")
+    assert lowered.json == row_of(acme, "trial", 10, 10)
+    assert f"{slug} has 10 delegations" in lowered.err
+    assert "new offers are refused (PLAN_LIMIT)" in lowered.err
+    assert await offered() == ["PLAN_LIMIT"]
+    seen = (await data(house.port, acme.key, PLAN))["plan"]
+    assert seen == {"name": "trial", "activeOutgoing": 10, "maxActiveOutgoing": 10}
+    assert all([await house.lending.accept(each) for each in offers[:2]]), "what was offered stays"
+    listed = (await crossgrant(house, "tenant", "list", "--json")).json
+    assert row_of(acme, "trial", 10, 10) in listed
+    assert row_of(globex, "standard", 0, 1_000) in listed
+
+    raised = await crossgrant(house, "tenant", "plan", acme.id, "standard", "--json")
+    assert raised.json == row_of(acme, "standard", 10, 1_000)
+    assert "refused" not in raised.err
+    assert await offered() == []
+
+
+def row_of(member: Member, plan: str, used: int, most: int) -> dict[str, object]:
+    """What is shown of a tenant."""
+    return {
+        "tenantId": member.id,
+        "slug": member.tenant.slug,
+        "name": member.tenant.name,
+        "plan": plan,
+        "activeOutgoing": used,
+        "maxActiveOutgoing": most,
+    }
