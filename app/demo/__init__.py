@@ -80,7 +80,7 @@ async def running(gateway: Gateway, address: str) -> AsyncIterator[str]:
         try:
             yield f"{script}\nAll of this at once: bash {walk}\nCtrl-C stops the gateway; {gateway.settings.data_dir} keeps what it knows."
         finally:
-            service.should_exit = True
+            service.should_exit = service.force_exit = True  # nobody is left who would hear its answers
             await serving
 
 

@@ -1,5 +1,6 @@
 """The one ASGI application: names each request, finds its endpoint, and answers what nobody else did."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -19,6 +20,10 @@ _SILENT = frozenset({"/healthz", "/readyz", "/metrics"})
 _PROXY = "/proxy/"
 #: Where a WebSocket is spoken. Elsewhere there is nothing for one, whatever answers HTTP there.
 _SOCKETS = frozenset({"/graphql"})
+_STOPPED = (
+    "This gateway was told to stop at once. What you asked for may have been done: look into your log before you try "
+    "again."
+)
 _LONGEST_PATH = 512  # characters of a path that the access line shows
 
 log = get_logger()
@@ -61,6 +66,9 @@ async def _http(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Non
     except Exception:
         log.exception("unhandled", method=scope["method"], path=path[:_LONGEST_PATH])
         await answer.fail()
+    except asyncio.CancelledError:
+        # Nobody else cancels a request: the process ends and waits no longer, as after a second Ctrl-C.
+        await answer.give_up()
     if path not in _SILENT:
         _access(scope["method"], path, answer.status, began)
 
@@ -110,6 +118,17 @@ class _Answer:
         """500 with the request's id and nothing else. A half-sent answer stays so: the server cuts it off."""
         if self.status is None:
             await _send_internal(self.send, self._request_id)
+
+    async def give_up(self) -> None:
+        """503, with the request's id: what became of it the log of the next start has."""
+        if self.status is None:
+            await send_problem(
+                self.send,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                Code.UNAVAILABLE,
+                _STOPPED,
+                requestId=self._request_id,
+            )
 
 
 async def _send_internal(send: Send, request_id: str) -> None:

@@ -51,7 +51,9 @@ async def test_a_second_interrupt_ends_a_gateway_that_still_waits(tmp_path: Path
             assert not asking.done(), "it waits for what is under way"
             served.interrupt()
             assert await served.ended() == 0
-            await asyncio.gather(asking, return_exceptions=True)
+            answer = await asking
+            assert (answer.status, answer.code) == (503, "UNAVAILABLE"), "it is told that nobody knows"
+        assert "Traceback" not in served.log.read_text()
     async with installation.serving(), lending_in(installation) as lending:
         (dispatch,) = (await until_settled(lending, loan)).values()
     assert dispatch.outcome is not Outcome.COMPLETED
