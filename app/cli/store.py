@@ -20,16 +20,24 @@ T = TypeVar("T")
 Shown = dict[str, str | int | None]
 
 
-def with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T:
-    """What becomes of `use` on the store that the settings name. A server may run beside it."""
+def with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]], *, makes: bool = False) -> T:
+    """What becomes of `use` on the store that the settings name. A server may run beside it.
+
+    Unless the command `makes` what a store begins with, there has to be one: in the wrong folder it would only seem empty.
+    """
     with told(SettingsError, StoreError, Unavailable):
-        return asyncio.run(_with_store(use))
+        return asyncio.run(_with_store(use, makes))
 
 
-async def _with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T:
+async def _with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]], makes: bool) -> T:
     for line in unknown_names():
         say(line)
     settings = load()
+    if not makes and settings.database_url is None and not settings.sqlite_path.exists():
+        raise StoreError(
+            f"there is no {settings.store_name}: run this in the server's folder, or set CROSSGRANT_DATA_DIR or "
+            "CROSSGRANT_DATABASE_URL as the server has it; `crossgrant tenant create` begins a new one"
+        )
     keys = Keys(secret(settings))
     store = make_store(settings, BootId(new_id("bot")), serves=False)
     try:
@@ -41,7 +49,7 @@ async def _with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]]) -> T
 
 def migrate() -> None:
     """Brings the database's schema up to date, as every use of the store does."""
-    with_store(_nothing)
+    with_store(_nothing, makes=True)
     print("The database is up to date.")
 
 
@@ -50,9 +58,9 @@ async def _nothing(_store: Store, _keys: Keys) -> None:
 
 
 def or_fail(result: T | Refusal) -> T:
-    """The result, or the refusal's message as the last line."""
+    """The result, or the refusal's message as the last line, and where that is so."""
     if isinstance(result, Refusal):
-        fail(result.message)
+        fail(f"{result.message} (in {load().store_name})")
     return result
 
 

@@ -21,7 +21,7 @@ def create(slug: str, name: str, plan: str, *, as_json: bool) -> None:
         tenant = or_fail(await store.write(create_tenant, slug, name, plan, minted, load_plans(load())))
         return {"tenantId": tenant.id, "slug": tenant.slug, "apiKey": minted.text}
 
-    show("made", with_store(run), as_json=as_json)
+    show("made", with_store(run, makes=True), as_json=as_json)
 
 
 def show_tenants(*, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """What an operator sees and changes from the command line beside a gateway that serves: it counts at once."""
 
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +101,20 @@ async def test_another_plan_counts_at_the_next_offer_and_ends_nothing(house: Hou
     assert raised.json == row_of(acme, "standard", 10, 1_000)
     assert "refused" not in raised.err
     assert await offered() == []
+
+
+async def test_a_command_in_the_wrong_folder_says_so_and_makes_nothing(tmp_path: Path) -> None:
+    nowhere = Installation(tmp_path, secret=None)
+    for arguments in (["tenant", "list"], ["key", "create", "acme", "--role", "ADMIN"]):
+        done = await nowhere.command(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert f"there is no SQLite {tmp_path}/crossgrant.db: run this in the server's folder" in done.err
+    assert [*nowhere.data_dir.iterdir()] == []
+    await nowhere.command("migrate")
+    unknown = await nowhere.command("key", "list", "acme")
+    assert (
+        f"there is no tenant 'acme': give a slug or an id (in SQLite {tmp_path}/crossgrant.db)" in unknown.err
+    )
 
 
 def row_of(member: Member, plan: str, used: int, most: int) -> dict[str, object]:
