@@ -96,6 +96,11 @@ def actions_of(tx: Tx, asking: TenantId, ids: Sequence[DelegationId]) -> dict[De
     return {id: [one for pair in lent.get(id, ()) for one in named[pair]] for id in ids}
 
 
+def describes(tx: Tx, asking: TenantId, id: DelegationId, scope: str) -> bool:
+    """Whether a party is told what a scope of a delegation allows: where `actions_of` would show it."""
+    return any(scope == lent for _, lent in _lent(tx, asking, [id]).get(id, ()))
+
+
 def _lent(
     tx: Tx, asking: TenantId, ids: Sequence[DelegationId]
 ) -> dict[DelegationId, list[tuple[TenantId, str]]]:

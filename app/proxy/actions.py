@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
+from app.delegations.lent import describes
 from app.delegations.read import visible_to
 from app.identity.callers import Caller
 from app.inventory.actions import route
@@ -18,7 +19,7 @@ from app.rules.routes import ByScope, Route, fill
 from app.rules.terms import IPAddress
 from app.store.engine import Tx
 from app.store.keys import new_id
-from app.store.tables import Action, Binding, Delegation, TermsVersion, Upstream
+from app.store.tables import Action, Binding, Delegation, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ def attempt_action(tx: Tx, caller: Caller, ask: ActionAsk) -> Attempt | Refusal:
 
 
 def _routes(tx: Tx, delegation: Delegation, ask: ActionAsk) -> list[Route]:
-    terms = tx.get_one(TermsVersion, (delegation.id, delegation.terms_version))
-    if ask.scope not in terms.scopes:  # what is not lent is not described either (promise 7)
+    # What is not lent now is not described either (promise 7): its admission says that it is not, and no more.
+    if not describes(tx, delegation.delegate_id, delegation.id, ask.scope):
         return []
     rows = (
         select(Action, Upstream)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 
 from app.delegations.facts import party
+from app.delegations.lent import describes
 from app.delegations.read import agreed, find
 from app.delegations.standing import evidence, terms_of
 from app.delegations.suspension import was_suspended
@@ -27,7 +28,7 @@ from app.rules.admission import (
 from app.rules.errors import BadInput, Code, Refusal
 from app.rules.guards import Seen, checks
 from app.rules.ids import ActionId, AgentId, DelegationId, Instant
-from app.rules.lifecycle import Party, Status
+from app.rules.lifecycle import ENDED, Party, Status, standing
 from app.rules.paths import wire_path
 from app.rules.permissions import Permission
 from app.rules.routes import ByScope, Route, RouteTable, fill
@@ -80,6 +81,7 @@ class Case:
     routes: RouteTable
     used: Mapping[WindowKind, int]
     bound: bool
+    described: bool
     now: Instant
     question: Question
 
@@ -104,9 +106,19 @@ def case(tx: Tx, caller: Caller, question: Question) -> Case:
         _routes(tx, delegation, question.scope),
         _used(tx, delegation.id, now),
         binding is not None,
+        _is_described(tx, caller, seen._replace(status=status), question.scope, at),
         at,
         question,
     )
+
+
+def _is_described(tx: Tx, caller: Caller, seen: Evidence, scope: str, at: Instant) -> bool:
+    """Whether `dispatchAction` would say what the scope's action takes. It looks at now, whatever is asked about: what
+    was lent once may have become something else since.
+    """
+    stands = standing(seen.status, seen.offer_expires_at, seen.terms.constraints.expires_at, at)
+    lent = scope in seen.terms.scopes and stands not in ENDED
+    return lent and describes(tx, caller.tenant_id, seen.delegation_id, scope)
 
 
 def explain(case: Case) -> Decision:
@@ -166,9 +178,10 @@ def _checks(case: Case, found: Sequence[Finding | Route | Unjudged]) -> Iterator
 def _parameters(case: Case) -> Iterator[Check]:
     """What is said of the parameters as soon as the action is known: `dispatchAction` asks for nothing with wrong ones."""
     question = case.question
-    lent = question.scope in case.evidence.terms.scopes
-    routes = case.routes.find(ByScope(question.scope, question.action_id)) if lent else []
-    if question.path_parameters is None or len(routes) != 1:
+    if question.path_parameters is None or not case.described:
+        return
+    routes = case.routes.find(ByScope(question.scope, question.action_id))
+    if len(routes) != 1:
         return
     match fill(routes[0], question.path_parameters):
         case Refusal(code, message):

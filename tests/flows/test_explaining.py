@@ -221,6 +221,40 @@ async def test_wrong_parameters_of_a_path_are_told_before_all_else_where_they_ar
     assert "pathParameters" not in {check.name for check in left_out.checks}
 
 
+@pytest.mark.parametrize("how", ["revoked", "amended away", "taken from the agent"])
+@pytest.mark.parametrize("actions", [1, 2])
+async def test_what_is_lent_no_more_is_described_to_nobody(world: World, how: str, actions: int) -> None:
+    delegator = await world.tenant()
+    upstream = await world.upstream(delegator)
+    lent = await world.delegation(delegator)
+    then = Instant(wall_clock())
+    await lend_no_more(world, lent, how)
+    for number in range(actions):
+        await world.action(delegator, upstream, READ, "GET", f"/v2/{number}/{{codename}}")
+    wrong = question(lent, path_parameters={"id": "7"})
+    async with node(world) as at:
+        judges = Judges(at.committer)
+        code = await enforced(world, judges, lent, wrong)
+        judges.close()
+    assert code is (Code.DELEGATION_REVOKED if how == "revoked" else Code.ACTION_NOT_FOUND)
+    for asked in (wrong, replace(wrong, at=then)):
+        told = await explained(world, asked, lent.delegate)
+        assert told.code is code or asked.at
+        assert "codename" not in repr(told)
+
+
+async def lend_no_more(world: World, lent: Lent, how: str) -> None:
+    """Ends what the first scope allows."""
+    match how:
+        case "revoked":
+            await world.made(revoke, lent.delegator.owner, lent.id, "over")
+        case "amended away":
+            await world.amend(lent, scopes=[WRITE])
+        case _:
+            less = AgentChanges(scopes=[WRITE])
+            await world.made(update_agent, lent.delegator.owner, lent.delegation.agent_id, less)
+
+
 async def test_without_an_action_the_rest_is_not_judged_and_says_so(world: World) -> None:
     lent = await world.delegation(max_actions_per_hour=3)
     told = await explained(world, question(lent, "nobody:knows"), lent.delegator)
