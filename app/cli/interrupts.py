@@ -1,4 +1,4 @@
-"""Ctrl-C while modules are loaded."""
+"""Ctrl-C: at once while modules are loaded, not at all while something is done that has to be told."""
 
 import os
 import signal
@@ -23,3 +23,8 @@ def loading() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def ignore() -> None:
+    """From now on there is none: what the command does next it also says."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

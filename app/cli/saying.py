@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from app.rules.tokens import redacted
+
 
 def say(line: str) -> None:
-    """One line."""
-    print(f"crossgrant: {line}", file=sys.stderr)
+    """One line, in which no secret is repeated: keys are pasted where ids belong."""
+    print(f"crossgrant: {redacted(line)}", file=sys.stderr)
 
 
 def fail(message: str) -> NoReturn:

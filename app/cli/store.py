@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from app.cli.interrupts import ignore
 from app.cli.saying import fail, say, told
 from app.rules.errors import Refusal, Unavailable
 from app.rules.ids import BootId
@@ -42,6 +43,7 @@ async def _with_store(use: Callable[[Store, Keys], Coroutine[Any, Any, T]], make
     store = make_store(settings, BootId(new_id("bot")), serves=False)
     try:
         await prepare(store, keys)
+        ignore()  # else a key could have been made that nobody has seen
         return await use(store, keys)
     finally:
         await store.close()

@@ -11,11 +11,11 @@ from app.proxy.evidence import Standing
 from app.rules.entries import Outcome
 from app.rules.errors import Code
 from app.rules.ids import HOUR, BootId, DelegationId, Instant, TenantId, TokenId
+from app.rules.tokens import redacted
 from app.rules.windows import Window, WindowKind, windows_at
 from app.store import hot_writes
 from app.store.hot import Batch, Sections, Write, step
 from app.store.hot_writes import Finished, NewDispatch, Usage
-from app.telemetry import redacted
 
 Rows = list[dict[str, Any]]
 

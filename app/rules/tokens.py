@@ -27,6 +27,9 @@ _FORM = {
     kind: re.compile(rf"{kind.value}([0-9A-Za-z]{{{_RANDOM}}})([0-9A-Za-z]{{{_CHECK}}})")
     for kind in TokenKind
 }
+#: Any of them, and webhook secrets; 20: none of ours is shorter, few words are longer.
+_SECRET = re.compile(rb"(cg[ko]_|cgt_(?:live|test)_|whsec_)[A-Za-z0-9_+/=-]{20,}")
+_REDACTED = rb"\1" + "…redacted".encode()
 
 
 def render(kind: TokenKind, random: bytes) -> str:
@@ -43,6 +46,16 @@ def well_formed(kind: TokenKind, text: str) -> bool:
 def shown(kind: TokenKind, text: str) -> str:
     """The start of a token: enough to tell it from others, too little to use it."""
     return text[: len(kind.value) + _SHOWN]
+
+
+def redact(text: bytes) -> bytes:
+    """`text` with each of our secrets cut down to its prefix."""
+    return _SECRET.sub(_REDACTED, text)
+
+
+def redacted(text: str) -> str:
+    """The same of a text that is to be recorded, or said."""
+    return redact(text.encode()).decode() if "cg" in text or "whsec_" in text else text
 
 
 def _checksum(body: str) -> str:

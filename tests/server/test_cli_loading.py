@@ -105,6 +105,38 @@ def test_ctrl_c_while_it_runs_ends_a_command_without_a_word(tmp_path: Path, argu
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+#: Presses Ctrl-C as soon as a key has been made, before anybody has seen it.
+WHEN_IT_IS_MADE = """
+import signal
+from app.store import sqlite
+made = sqlite.Sqlite.write
+async def write(store, flow, *args, **kwargs):
+    result = await made(store, flow, *args, **kwargs)
+    signal.raise_signal(signal.SIGINT)
+    return result
+sqlite.Sqlite.write = write
+"""
+
+
+def test_a_key_that_is_made_is_shown_whatever_is_pressed(tmp_path: Path) -> None:
+    made = run(tmp_path, "tenant", "create", "acme", "--name", "Acme")
+    assert made.returncode == 0
+    before = WHEN_IT_IS_MADE.replace("signal.raise", "flow.__name__ == 'grant_key' and signal.raise")
+    done = run(tmp_path, "key", "create", "acme", "--role", "VIEWER", before=before)
+    assert (done.returncode, "apiKey: cgk_" in done.stdout) == (0, True), done
+
+
+def test_what_a_terminal_cannot_show_is_shown_otherwise_and_a_pasted_key_not_at_all(tmp_path: Path) -> None:
+    ascii_only = "import sys; sys.stdout.reconfigure(encoding='ascii')"
+    made = run(tmp_path, "tenant", "create", "acme", "--name", "Schlüssel ✓")
+    (key,) = [line.partition(": ")[2] for line in made.stdout.splitlines() if line.startswith("apiKey: ")]
+    listed = run(tmp_path, "tenant", "list", before=ascii_only)
+    assert "Schl\\xfcssel \\u2713" in listed.stdout
+    for arguments in (["key", "list", key], ["tenant", "plan", key, "trial"], ["key", "revoke", key]):
+        done = run(tmp_path, *arguments)
+        assert (done.returncode, key in done.stdout + done.stderr) == (2, False)
+
+
 def test_who_starts_a_command_deaf_to_ctrl_c_has_it_deaf(tmp_path: Path) -> None:
     deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
     done = run(tmp_path, "trigger", "--list", before=deaf + interrupted_at("typer"))
