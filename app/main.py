@@ -19,7 +19,7 @@ from app.api.schema import make_schema, make_view
 from app.delegations.advising import note_uses
 from app.delegations.endings import sweep
 from app.delivery.callbacks.sending import Post
-from app.delivery.webhooks.courier import Courier
+from app.delivery.webhooks.courier import Courier, egress_for_webhooks
 from app.delivery.webhooks.turn import release_all
 from app.delivery.webhooks.upkeep import purge_deliveries, purge_endpoints
 from app.edge.methods import only
@@ -123,8 +123,9 @@ async def _serving(
     committer = Committer(store, boot_id, Destinations(keys), settler.doubt)
     egress = Egress(settings.egress_allow)
     assertions = Assertions(keys.signing, public_url)
-    # Of their own: receivers that hang take no connection from upstreams.
-    webhook_egress, callback_egress = _pushing(settings), _pushing(settings)
+    webhook_egress = egress_for_webhooks(settings.egress_allow, require_https=settings.require_https)
+    # Of their own, too: routers that hang take no connection from upstreams.
+    callback_egress = Egress(settings.egress_allow, require_https=settings.require_https)
     judges = Judges(committer)
     performer = Performer(committer, judges, inflight, egress, keys, assertions)
     gateway = Gateway(settings, store, keys, wake, performer, judges, public_url, plans, {})
@@ -175,10 +176,6 @@ async def _serving(
         await callback_egress.close()
         await webhook_egress.close()
         await egress.close()
-
-
-def _pushing(settings: Settings) -> Egress:
-    return Egress(settings.egress_allow, require_https=settings.require_https)
 
 
 async def _every(seconds: float, job: Callable[[], Awaitable[None]]) -> None:

@@ -63,7 +63,8 @@ class Egress:
     """One per process and event loop. Constructing does no I/O; the first `send` opens the session.
 
     `allow` names networks that may be called although they are not public. At most `connections` calls run at a time,
-    a quarter of them to one origin; more wait for their turn, within the `connect` seconds that a connection may take.
+    and `to_one` of them to one origin, unless told otherwise a quarter; more wait for their turn, within the `connect`
+    seconds that a connection may take.
     With `require_https` nothing is sent to an http:// address, whoever has let it be registered.
     """
 
@@ -73,6 +74,7 @@ class Egress:
         connections: int = 1000,
         *,
         connect: float = CONNECT,
+        to_one: int | None = None,
         require_https: bool = False,
         resolver: AbstractResolver | None = None,
         tls: SSLContext | None = None,
@@ -80,6 +82,7 @@ class Egress:
         self._guard = guard(tuple(allow))
         self._schemes = _SCHEMES[-1:] if require_https else _SCHEMES
         self._connections = connections
+        self._to_one = to_one or max(1, connections // 4)
         self._connect = connect
         self._resolver = resolver or Names()
         self._tls = tls
@@ -158,7 +161,7 @@ class Egress:
             resolver=self._resolver,
             ssl=self._tls or True,
             limit=self._connections,
-            limit_per_host=max(1, self._connections // 4),
+            limit_per_host=self._to_one,
             keepalive_timeout=_KEEP_ALIVE,
         )
         # There is no public way to give it connections of our own.

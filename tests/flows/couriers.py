@@ -9,11 +9,11 @@ from typing import Any
 from standardwebhooks import Webhook
 from typing_extensions import override
 
+from app.delivery.webhooks import courier as couriers
 from app.delivery.webhooks.courier import Courier
 from app.delivery.webhooks.endpoints import EndpointChanges, Secret, create_endpoint, update_endpoint
 from app.delivery.webhooks.parts import LEASE, Sender
 from app.delivery.webhooks.sending import SECONDS
-from app.egress.client import Egress
 from app.egress.origins import Reach
 from app.rules.webhooks import DeliveryStatus, EndpointStatus
 from app.store.engine import Facts
@@ -59,7 +59,7 @@ async def courier(
     lease: float = LEASE,
 ) -> AsyncIterator[Courier]:
     """A courier at work for the length of a block."""
-    egress = Egress(LOOPBACK)
+    egress = couriers.egress_for_webhooks(LOOPBACK)
     made = Courier(world.store, egress, sender(world, schedule, lease), seconds)
 
     def committed(facts: Facts) -> None:

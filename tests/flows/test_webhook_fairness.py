@@ -1,14 +1,17 @@
 """Places are shared: where some hang, there is one for whoever comes next."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from app.delivery.webhooks import courier as couriers
+from app.egress.client import Egress
 from app.ledger.append import append, own
 from app.rules.entries import Event
 from app.rules.webhooks import DeliveryStatus
+from app.settings import Network
 from app.store.engine import Tx
 from tests.flows.conftest import SQLITE
 from tests.flows.couriers import Plays, agents, arrived, courier, endpoint, settled
@@ -73,12 +76,19 @@ async def test_a_tenant_that_hangs_when_its_lane_is_wide_delays_neither_another_
         hang.release()
 
 
+def a_quarter_to_one_host(allow: Sequence[Network]) -> Egress:
+    """Broken: receivers at one host wait for each other."""
+    return Egress(allow, couriers._MOST)
+
+
 @SQLITE  # who gets a place is decided without the store
-@pytest.mark.parametrize("share", [shares_alone, couriers._share])
-async def test_eight_tenants_that_hang_with_all_they_may_have_delay_no_ninth(
-    world: World, monkeypatch: pytest.MonkeyPatch, share: Share
+@pytest.mark.parametrize("broken", [None, shares_alone, a_quarter_to_one_host])
+async def test_eight_tenants_that_hang_with_all_they_may_have_delay_no_ninth_at_the_same_host(
+    world: World, monkeypatch: pytest.MonkeyPatch, broken: Callable[..., Any] | None
 ) -> None:
-    monkeypatch.setattr(couriers, "_share", share)
+    if broken:
+        replaced = "_share" if broken is shares_alone else "egress_for_webhooks"
+        monkeypatch.setattr(couriers, replaced, broken)
     for name, real in (("_MOST", 800), ("_SHARE", 200), ("_KEPT", 100)):
         assert getattr(couriers, name) == real
         monkeypatch.setattr(couriers, name, real // 5)
@@ -89,10 +99,10 @@ async def test_eight_tenants_that_hang_with_all_they_may_have_delay_no_ninth(
             for _ in range(12):
                 await endpoint(world, member, f"{receiver.url}/slow", [Event.WEBHOOK_TEST])
             await world.write(_grown, member, Event.WEBHOOK_TEST, 6)
-        await receiver.saw(160 if share is shares_alone else 120)
+        await receiver.saw({None: 120, shares_alone: 160, a_quarter_to_one_host: 40}[broken])
         made = await endpoint(world, honest, f"{receiver.url}/quick", [AGENT])
         await agents(world, honest, 3)
-        if share is shares_alone:
+        if broken:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1):
                     await settled(world, made, 1)

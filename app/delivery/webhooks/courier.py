@@ -11,7 +11,7 @@ other, leave a place for whoever comes next, and more do once attempts of the fi
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from app.delivery.webhooks.endpoints import MOST_ENDPOINTS
@@ -22,6 +22,7 @@ from app.delivery.webhooks.turn import Turn, release, take_turn
 from app.egress.client import Egress
 from app.rules.ids import SECOND, EndpointId, TenantId
 from app.rules.retry import Accepted
+from app.settings import Network
 from app.store.engine import Store, wall_clock
 from app.telemetry import WEBHOOK_ATTEMPT_SECONDS, WEBHOOK_ATTEMPTS, get_logger
 
@@ -234,6 +235,13 @@ class Courier:
         except Exception:  # noqa: BLE001  # it took nothing, or its leases end
             return []
         return [job for job in turn.jobs if (job.delivery_id, job.claim) not in began]
+
+
+def egress_for_webhooks(allow: Sequence[Network], *, require_https: bool = False) -> Egress:
+    """Of its own: receivers that hang take no connection from upstreams. Receivers of many tenants may be at one host, so
+    nobody waits for a connection there.
+    """
+    return Egress(allow, _MOST, to_one=_MOST, require_https=require_https)
 
 
 def _share(taken: int, left: int) -> int:
