@@ -258,6 +258,22 @@ async def test_a_disabled_endpoint_is_sent_nothing_and_says_so(world: World) -> 
         assert (await world.row(WebhookEndpoint, id)).disabled_reason is None
 
 
+async def test_new_events_are_those_from_now_on_but_what_it_lags_behind_with_it_still_gets(
+    world: World,
+) -> None:
+    acme = await world.tenant()
+    async with upstream() as receiver:
+        quiet = await endpoint(world, acme, f"{receiver.url}/quiet", ["delegation.*"])
+        behind = await endpoint(world, acme, f"{receiver.url}/behind", [AGENT])
+        await agents(world, acme, 3)
+        for each in (quiet, behind):
+            await change(world, acme, each, events=[AGENT, Event.AGENT_UPDATED])
+        await agents(world, acme, 2)
+        async with courier(world):
+            assert len(await settled(world, quiet, 2)) == 2
+            assert len(await settled(world, behind, 5)) == 5
+
+
 async def test_what_is_anothers_is_not_found(world: World) -> None:
     acme, globex = await world.tenant(), await world.tenant()
     made = await endpoint(world, acme, "http://127.0.0.1:9/")
