@@ -248,7 +248,13 @@ def _in_one_line(error: ValidationError) -> SettingsError:
 def _first(error: ValidationError) -> tuple[str, str]:
     """The first field that is wrong, and what is wrong with it."""
     first = error.errors()[0]
-    return str(first["loc"][0] if first["loc"] else ""), first["msg"].removeprefix("Value error, ")
+    name = str(first["loc"][0] if first["loc"] else "")
+    match first:
+        case {"type": "bool_parsing"}:
+            return name, "give true or false"
+        case {"type": "literal_error", "ctx": {"expected": expected}}:
+            return name, "give " + expected.replace("'", "")
+    return name, first["msg"].removeprefix("Value error, ")
 
 
 def secret(settings: Settings) -> bytes:

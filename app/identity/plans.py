@@ -1,5 +1,6 @@
 """Plans: what a tenant may have, from `plans.yaml`."""
 
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,9 @@ Plans = Mapping[str, int]
 
 LIMIT = "maxActiveOutgoing"
 _LARGEST = 2**31 - 1
+#: A token that is no character of the file, as the YAML reader names it: '<stream end>'.
+_TOKEN = re.compile("'?<([a-z ]+)>'?")
+_EXAMPLE = f"as in 'standard: {{{LIMIT}: 1000}}'"
 
 
 def load_plans(settings: Settings) -> Plans:
@@ -28,9 +32,13 @@ def load_plans(settings: Settings) -> Plans:
 def _read_file(path: Path) -> Plans:
     try:
         return read_plans(path.read_text())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise SettingsError(f"CROSSGRANT_PLANS: {path}: {reason}") from None
+    except UnicodeDecodeError as error:
+        reason = f"is no text in UTF-8: byte {error.start + 1} begins nothing that is"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except ValueError as error:
+        reason = str(error)
+    raise SettingsError(f"CROSSGRANT_PLANS: {path}: {reason}")
 
 
 def read_plans(text: str) -> Plans:
@@ -38,10 +46,22 @@ def read_plans(text: str) -> Plans:
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"is no YAML{_where(text, error)}: write each plan {_EXAMPLE}") from None
     if not isinstance(found, dict) or not found:
-        raise ValueError(f"holds no plans: write each as in 'standard: {{{LIMIT}: 1000}}'")
+        raise ValueError(f"holds no plans: write each {_EXAMPLE}")
     return {_name(name): _limit(name, plan) for name, plan in found.items()}
+
+
+def _where(text: str, error: yaml.YAMLError) -> str:
+    """The line and column that the reader names, and what it says of them."""
+    match error:
+        case yaml.MarkedYAMLError(problem_mark=yaml.Mark(line=line, column=column), problem=problem):
+            said = _TOKEN.sub(r"\1", problem or "")
+            return f' at line {line + 1}, column {column + 1}, "{said}"'
+        case yaml.reader.ReaderError(position=position):
+            line = text[:position].count("\n") + 1
+            return f" at line {line}, which holds a control character"
+    return ""
 
 
 def _name(name: object) -> str:

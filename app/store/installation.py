@@ -31,5 +31,5 @@ def _agree(tx: Tx, check: str) -> None:
     if tx.get_one(Installation, 1).key_check != check:
         raise StoreError(
             "CROSSGRANT_SECRET_KEY: this database was set up with another secret; "
-            "with this one no token or credential in it would work"
+            "give the one of the server that uses this database, or the file secret.key of its data folder"
         )

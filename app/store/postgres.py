@@ -5,6 +5,7 @@ process is gone, or has lost the connection with which it could still have finis
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
@@ -180,7 +181,7 @@ class Postgres(Store):
         except (OSError, DBAPIError, asyncpg.PostgresError, TypeError) as error:
             # TypeError: the address has a parameter that the driver does not know
             raise StoreError(
-                f"CROSSGRANT_DATABASE_URL: cannot use the database {self._name}: {reason(error)}"
+                f"CROSSGRANT_DATABASE_URL: cannot use the database {self._name}: {_unreached(error)}"
             ) from None
 
     async def close(self) -> None:
@@ -193,6 +194,17 @@ def _is_away(error: Exception) -> bool:
     if isinstance(error, DBAPIError):  # SQLAlchemy's, around its dialect's, around the driver's
         return error.connection_invalidated or isinstance(getattr(error.orig, "__cause__", None), _AWAY)
     return isinstance(error, _AWAY)
+
+
+def _unreached(error: Exception) -> str:
+    match error:
+        case socket.gaierror(errno=socket.EAI_AGAIN):
+            return "the host's name cannot be looked up just now"
+        case socket.gaierror():
+            return "the host's name is not known"
+        case ConnectionRefusedError() | FileNotFoundError() | TimeoutError():
+            return "nothing answers there"
+    return reason(error)
 
 
 def boot_lock(boot_id: str) -> int:

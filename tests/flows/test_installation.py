@@ -1,6 +1,7 @@
 """A store on its first and on every later day: the schema is what `tables.py` says, and the secret stays the same."""
 
 import asyncio
+import re
 import shutil
 import stat
 from collections.abc import AsyncIterator
@@ -107,16 +108,28 @@ async def test_another_secret_stops_the_start_with_one_line_that_names_the_setti
     async with opened(settings) as world:
         member = await world.tenant()
     other = settings.model_copy(update={"secret_key": SecretStr("another secret, and it is long enough")})
-    with pytest.raises(StoreError, match=r"^CROSSGRANT_SECRET_KEY: [^\n]+$"):
+    with pytest.raises(StoreError, match=r"^CROSSGRANT_SECRET_KEY: [^\n]+ secret.key [^\n]+$"):
         async with opened(other):
             pass
     async with opened(settings) as world:
         assert [row.id for row in await world.rows(type(member.tenant))] == [member.id]
 
 
-async def test_a_database_that_cannot_be_reached_stops_the_start_with_one_line(tmp_path: Path) -> None:
-    nowhere = settings_for(tmp_path, f"postgresql+asyncpg://postgres@/nothing?host={tmp_path}&port=5432")
-    with pytest.raises(StoreError, match=rf"^CROSSGRANT_DATABASE_URL: .*nothing at {tmp_path}:5432: [^\n]+$"):
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("/x?host=/nowhere&port=5432", "x at /nowhere:5432: nothing answers there"),
+        ("127.0.0.1:9/x", "x at 127.0.0.1:9: nothing answers there"),
+        ("nobody.invalid/x", "x at nobody.invalid:5432: the host's name "),
+    ],
+)
+async def test_a_database_that_cannot_be_reached_stops_the_start_with_one_line(
+    tmp_path: Path, address: str, said: str
+) -> None:
+    nowhere = settings_for(tmp_path, f"postgresql+asyncpg://postgres@{address}")
+    with pytest.raises(
+        StoreError, match=rf"^CROSSGRANT_DATABASE_URL: cannot use the database {re.escape(said)}[^\n]*$"
+    ):
         async with opened(nowhere):
             pass
 

@@ -76,6 +76,23 @@ def test_a_setting_that_is_there_and_empty_stops_the_start(
 
 
 @pytest.mark.parametrize(
+    ("name", "given", "advice"),
+    [
+        ("REQUIRE_HTTPS", "maybe", "give true or false"),
+        ("REQUIRE_HTTPS", "", "give true or false"),
+        ("LOG_LEVEL", "LOUD", "give DEBUG, INFO, WARNING or ERROR"),
+    ],
+)
+def test_what_has_few_values_is_told_them(
+    monkeypatch: pytest.MonkeyPatch, name: str, given: str, advice: str
+) -> None:
+    monkeypatch.setenv(f"CROSSGRANT_{name}", given)
+    with pytest.raises(SettingsError) as raised:
+        load()
+    assert str(raised.value) == f"CROSSGRANT_{name}: {advice}"
+
+
+@pytest.mark.parametrize(
     "url", ["gateway", "https://", "https://a b", "https://x/y?z=1", "https://u@x", "ftp://x"]
 )
 def test_what_clients_cannot_call_is_no_public_url(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
