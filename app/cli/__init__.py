@@ -4,6 +4,7 @@ Ctrl-C ends a command without a word and with 130. Where `serve` and `listen` ha
 they end, with 0; and what a command begins to write it ends, and tells.
 
 commands    what can be typed. What does it is loaded when it is called: all of it together takes seconds
+typed       what is typed wrong
 interrupts  Ctrl-C: when it counts, and how
 saying      what is said to whoever typed it, on stderr
 store       a command's time with the store, and what it prints of it
@@ -27,6 +28,7 @@ def main() -> None:
     try:
         with loading():
             from app.cli.commands import cli
-        cli()
+            from app.cli.typed import run
+        run(cli)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -6,6 +6,8 @@ import typer
 
 from app.cli.interrupts import loading
 from app.cli.saying import told
+from app.cli.typed import role as a_role
+from app.cli.typed import whole_number
 from app.rules.permissions import Role
 
 cli = typer.Typer(
@@ -57,7 +59,10 @@ def _options(
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")
+        int,
+        typer.Option(
+            parser=whole_number(65535), metavar="PORT", help="The port to listen on; 0 takes a free one."
+        ),
     ] = 8000,
     with_demo: Annotated[
         bool, typer.Option("--demo", help="Two tenants, an upstream and the lines to try them with.")
@@ -177,9 +182,7 @@ def set_plan(
 @keys.command(name="create")
 def create_key(
     tenant: Tenant,
-    role: Annotated[
-        Role, typer.Option(help="What the key may do.", metavar="|".join(Role), case_sensitive=False)
-    ],
+    role: Annotated[Role, typer.Option(help="What the key may do.", metavar="|".join(Role), parser=a_role)],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "from the command line",
     subject: Annotated[str, typer.Option(help="Who it speaks for: a user or a service.")] = "command-line",
     as_json: AsJson = False,
@@ -212,7 +215,7 @@ def revoke_key(
 @agents.command()
 def trust(
     agent: Annotated[str, typer.Argument(help="The agent's id.")],
-    score: Annotated[int, typer.Argument(help="0 to 100.")],
+    score: Annotated[int, typer.Argument(parser=whole_number(100), help="0 to 100.")],
     reason: Annotated[
         str, typer.Option(help="Why; its tenant sees it in its log.")
     ] = "from the command line",

@@ -12,6 +12,8 @@ from app.store.engine import Store, Tx
 from app.store.keys import Keys
 from app.store.tables import Tenant
 
+_MOST = "maxActiveOutgoing"
+
 
 def create(slug: str, name: str, plan: str, *, as_json: bool) -> None:
     """Creates a tenant and an owner's API key."""
@@ -32,6 +34,11 @@ def show_tenants(*, as_json: bool) -> None:
 
     tenants = with_store(run)
     show_all(tenants, as_json=as_json)
+    if planless := [f"{each['slug']} ({each['plan']})" for each in tenants if each[_MOST] is None]:
+        say(
+            f"not in the file of plans: {', '.join(planless)}: no gateway starts until CROSSGRANT_PLANS names a file "
+            "that has each tenant's plan, or `crossgrant tenant plan TENANT PLAN` has given them another"
+        )
     if not tenants:
         say("there is no tenant yet: `crossgrant tenant create SLUG --name NAME` makes one")
 
@@ -70,5 +77,5 @@ def _shown(tenant: Tenant, used: int, plans: Plans) -> Shown:
         "plan": tenant.plan,
         "activeOutgoing": used,
         # Nobody knows what a plan allows that is not in the file; `serve` does not start with such a tenant.
-        "maxActiveOutgoing": plans.get(tenant.plan),
+        _MOST: plans.get(tenant.plan),
     }

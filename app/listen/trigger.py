@@ -66,6 +66,11 @@ def _event(name: str | None) -> Event:
     try:
         return Event(name)
     except ValueError:
+        if "*" in name:
+            raise Stopped(
+                f"EVENT: {name!r} is a glob: give the name of one event, as in {Event.REVOKED}; "
+                "`crossgrant trigger --list` names all"
+            ) from None
         near = ", ".join(get_close_matches(name, [*Event], n=3))
         meant = f"did you mean {near}? Else give" if near else "give"
         raise Stopped(
@@ -89,10 +94,17 @@ async def _forwarded(gateway: Gateway, receiver: Receiver, event: Event) -> "End
 
 def _show(event: Event, ended: "Ended", receiver: Receiver) -> None:
     if not isinstance(ended.result, Accepted):
-        doubt = "; if it could not verify the signature: the secret of this key is "
-        hint = doubt + render_secret(receiver.secret) if ended.told["status"] in _UNVERIFIED else ""
-        raise Stopped(f"the receiver has not taken the {event}: {answered(ended)}{hint}")
+        raise Stopped(f"the receiver has not taken the {event}: {answered(ended)}{_hint(ended, receiver)}")
     typer.echo(f"{event}  {ended.job.delivery_id}  → {answered(ended)}")
+
+
+def _hint(ended: "Ended", receiver: Receiver) -> str:
+    status = ended.told["status"]
+    if status is None:
+        return f"; is your receiver running at {receiver.url}?"
+    if status in _UNVERIFIED:
+        return f"; if it could not verify the signature: the secret of this key is {render_secret(receiver.secret)}"
+    return ""
 
 
 async def _tested(gateway: Gateway, endpoint: str) -> str:

@@ -142,7 +142,11 @@ async def test_plans_are_those_of_the_file_and_none_that_a_tenant_has_may_go(tmp
     installation = Installation(tmp_path / "data", more={"plans": str(plans)})
     await installation.tenant("acme", "--plan", "gold")
     assert_one_line(await installation.command("tenant", "create", "b", "--name", "B"), "gold")
+    assert (await installation.command("tenant", "list")).err.count("\n") == 1
     plans.write_text("silver: {maxActiveOutgoing: 7}\n")
+    listed = await installation.command("tenant", "list", "--json")
+    assert [row["maxActiveOutgoing"] for row in listed.json] == [None]
+    assert "\ncrossgrant: not in the file of plans: acme (gold): no gateway starts until " in listed.err
     assert_one_line(await installation.command("serve", "--port", "0"), "gold")
 
 

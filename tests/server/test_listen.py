@@ -427,6 +427,8 @@ async def test_a_sample_of_an_event_reaches_this_machine_alone(
             Stopped, match=r"401 in \d+ ms; if it could not verify .*: .* is (whsec_\S+)$"
         ) as hint:
             await asyncio.to_thread(triggered, "delegation.revoked")
+    with pytest.raises(Stopped, match=rf"; is your receiver running at {receiver.url}/?\?$"):
+        await asyncio.to_thread(triggered, "delegation.revoked")
     secret = await _secret_of(house, acme.key)
     assert str(hint.value).endswith(f" {secret}")
     bodies = [verified(secret, seen) for seen in receiver.seen]
@@ -468,6 +470,10 @@ async def test_what_cannot_be_triggered_is_told_in_a_line(house: House) -> None:
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("did you mean delegation.revoked,", {"event": "delegation.revokd"}),
         ("'zzz' is no event: give one that `crossgrant trigger --list` names", {"event": "zzz"}),
+        (
+            "'delegation.*' is a glob: give the name of one event, as in delegation.revoked;",
+            {"event": "delegation.*"},
+        ),
         ("EVENT is missing", {}),
         ("either --forward-to", {"event": "delegation.revoked", **known}),
         ("trigger webhook.test there", {"event": "delegation.revoked", "endpoint": "whk_1", **known}),
