@@ -130,6 +130,8 @@ def _is_json(content_type: str) -> bool:
 
 def operation_in(body: bytes) -> Operation:
     """The operation of an HTTP body. Raises BadInput."""
+    if not body.strip():
+        raise BadInput('the body is empty: send {"query": "…"}')
     try:
         return operation_of(decoded(body.decode()))
     except ValueError as error:

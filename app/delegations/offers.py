@@ -108,7 +108,9 @@ def _refuse_parties(tx: Tx, caller: Caller, draft: OfferDraft) -> Refusal | None
         message = "toTenantId is your own tenant: an agent is lent to another one"
         return Refusal(Code.SELF_DELEGATION, message, ("toTenantId",))
     if tx.get(Tenant, draft.delegate_id) is None:
-        return Refusal(Code.NOT_FOUND, "toTenantId names no tenant", ("toTenantId",))
+        # The same for every id that there is none of: nothing is told of others.
+        message = "toTenantId names no tenant: give its id, which begins with ten_, and not its slug"
+        return Refusal(Code.NOT_FOUND, message, ("toTenantId",))
     agent = find_agent(tx, caller, draft.agent_id)
     if agent is None:
         return Refusal(Code.NOT_FOUND, "fromAgentId names no agent of your tenant", ("fromAgentId",))

@@ -20,6 +20,7 @@ from app.settings import Network
 _MAX_URL: Final = 2048
 _MAX_NAME: Final = 253  # RFC 1035 section 3.1, as text
 _EXAMPLE: Final = "as in https://api.example.com"
+_PROVEN: Final = "leave them out, for a webhook is known by its signature, and a callback by its verifier"
 
 _OUTSIDE_URLS = re.compile(r"[\x00-\x20\x7f\\]")
 _SHAPE = re.compile(r"(?i:https?)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?")
@@ -41,13 +42,14 @@ class Reach:
         """What is wrong with `url` as an address to push to, as `origin_refusal` says it."""
         if self.require_https and not url.lower().startswith("https://"):
             return "must start with https://: this gateway takes no other (CROSSGRANT_REQUIRE_HTTPS)"
-        return origin_refusal(url, self.allow)
+        return origin_refusal(url, self.allow, pushed=True)
 
 
-def origin_refusal(url: str, allow: Sequence[Network]) -> str | None:
+def origin_refusal(url: str, allow: Sequence[Network], *, pushed: bool = False) -> str | None:
     """What is wrong with `url` as a base address, and what would be right; None if nothing is.
 
-    A sentence without its subject, to stand after a field's name. `allow` is CROSSGRANT_EGRESS_ALLOW.
+    A sentence without its subject, to stand after a field's name. `allow` is CROSSGRANT_EGRESS_ALLOW. What is `pushed` to,
+    as webhooks and callbacks are, has no credential.
     """
     if len(url) > _MAX_URL:
         return f"must have at most {_MAX_URL} characters"
@@ -60,7 +62,7 @@ def origin_refusal(url: str, allow: Sequence[Network]) -> str | None:
         return f"must be absolute and start with https:// or http://, {_EXAMPLE}"
     authority, path, query, fragment = shape.groups()
     return (
-        _extra_refusal(authority, query, fragment)
+        _extra_refusal(authority, query, fragment, pushed)
         or _authority_refusal(authority, allow)
         or _path_refusal(path)
     )
@@ -73,9 +75,11 @@ def _in_ascii(url: str) -> str:
         return f"must be written in ASCII, {_EXAMPLE}"
 
 
-def _extra_refusal(authority: str, query: str | None, fragment: str | None) -> str | None:
+def _extra_refusal(authority: str, query: str | None, fragment: str | None, pushed: bool) -> str | None:
     if "@" in authority:
-        return "must not hold a user name or a password: store them as a credential"
+        return (
+            f"must not hold a user name or a password: {_PROVEN if pushed else 'store them as a credential'}"
+        )
     if query is not None:
         return "must not hold a query: leave out the '?' and what follows"
     if fragment is not None:

@@ -40,7 +40,7 @@ def create_key(
     caller.require(Permission.KEYS)
     if not may_give(caller.role, role):
         message = f"a key with the role {role} cannot be made with your role {caller.role}"
-        return Refusal(Code.ROLE_TOO_HIGH, message, ("role",))
+        return Refusal(Code.ROLE_TOO_HIGH, message + _operators(role, "create"), ("role",))
     if refusal := refuse_text("name", name) or refuse_text(
         "subject", caller.subject if subject is None else subject
     ):
@@ -131,7 +131,13 @@ def _refuse_role(caller: Caller | None, key: ApiKey) -> Refusal | None:
     if caller is None or may_give(caller.role, key.role):
         return None
     message = f"a key with the role {key.role} cannot be revoked with your role {caller.role}"
-    return Refusal(Code.ROLE_TOO_HIGH, message, ("apiKeyId",))
+    return Refusal(Code.ROLE_TOO_HIGH, message + _operators(key.role, "revoke"), ("apiKeyId",))
+
+
+def _operators(role: Role, command: str) -> str:
+    if may_give(Role.OWNER, role):
+        return ""
+    return f": the gateway's operator does so with `crossgrant key {command}`"
 
 
 def _refuse_last(key: ApiKey, keys: Iterable[ApiKey], now: Instant) -> Refusal | None:

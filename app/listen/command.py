@@ -62,7 +62,7 @@ def globs_in(options: Sequence[str] | None) -> list[str]:
 def receiver_at(url: str) -> str:
     """The address that is meant: `localhost:4242/hooks` will do. Raises Stopped."""
     whole = url if "://" in url else f"http://{url}"
-    if reason := origin_refusal(whole, ANYWHERE):
+    if reason := origin_refusal(whole, ANYWHERE, pushed=True):
         raise Stopped(f"--forward-to {reason}")
     return whole
 

@@ -277,6 +277,12 @@ def test_a_body_that_is_no_json_is_told_where(http: httpx2.Client, body: bytes, 
     assert response.json()["errors"][0]["message"] == f"the body is not JSON in UTF-8, {said}"
 
 
+@pytest.mark.parametrize("body", [b"", b" \n"])
+def test_a_body_that_is_empty_is_told_what_would_be_one(http: httpx2.Client, body: bytes) -> None:
+    response = http.post("/graphql", content=body, headers={**KEY, "Content-Type": JSON})
+    assert response.json()["errors"][0]["message"] == 'the body is empty: send {"query": "…"}'
+
+
 @pytest.mark.parametrize("number", [10**19 * 2, -(10**19), 10**30, 10**4000])
 def test_an_integer_beyond_64_bits_is_refused_and_not_rounded(http: httpx2.Client, number: int) -> None:
     query = "query ($json: JSON) { echo(input: {json: $json}) { json } }"

@@ -56,6 +56,7 @@ async def test_the_command_lines_roles_are_not_an_owners_to_give(world: World, r
     refusal = await key_of(world, member.owner, role)
     assert isinstance(refusal, Refusal)
     assert (refusal.code, refusal.path) == (Code.ROLE_TOO_HIGH, ("role",))
+    assert refusal.message.endswith(": the gateway's operator does so with `crossgrant key create`")
     assert len(await world.rows(ApiKey)) == 1
 
 

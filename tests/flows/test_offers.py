@@ -138,6 +138,14 @@ async def test_a_refused_offer_names_what_is_wrong_and_leaves_nothing_behind(
     assert not await world.ledger(to)
 
 
+async def test_a_tenant_that_is_called_by_its_slug_is_as_one_that_does_not_exist(world: World) -> None:
+    by, to = await world.tenant(), await world.tenant()
+    agent, nobodys = await world.agent(by), TenantId(new_id("ten"))
+    unknown = (TenantId(to.tenant.slug), TenantId("no-such-slug"), nobodys)
+    answers = {(await refused(world, by, world.draft(agent.id, each))).message for each in unknown}
+    assert answers == {"toTenantId names no tenant: give its id, which begins with ten_, and not its slug"}
+
+
 async def test_another_tenants_agent_is_as_one_that_does_not_exist(world: World) -> None:
     by, to = await world.tenant(), await world.tenant()
     theirs, nobodys = (await world.agent(to)).id, AgentId(new_id("agt"))

@@ -79,6 +79,7 @@ async def test_what_is_wrong_is_named_and_nothing_is_made_or_changed(
     assert isinstance(refused, Refusal)
     assert (refused.code, refused.path) == (Code.INVALID, (field,))
     assert refused.message.startswith(field)
+    assert "credential" not in refused.message, "an endpoint has none"
     assert await world.rows(WebhookEndpoint) == []
     made = await endpoint(world, acme, "http://127.0.0.1:9/")
     before = await world.ledger(acme)

@@ -401,6 +401,10 @@ async def test_what_cannot_be_listened_to_is_told_in_a_line(house: House, servic
         ("--url must begin with http:// or https://", {"url": "gateway", "api_key": acme.key}),
         ("'' matches no event", {"url": url, "api_key": acme.key, "events": ["agent.*,"]}),
         ("--events: 'agnt.*' matches no event", {"url": url, "api_key": acme.key, "events": ["agnt.*"]}),
+        (
+            "--forward-to must not hold a user name or a password: leave them out, for a webhook is known by",
+            {"url": url, "api_key": acme.key, "forward_to": "a:b@localhost"},
+        ),
         ("--forward-to must ", {"url": url, "api_key": acme.key, "forward_to": "ftp://localhost"}),
     ]
     for says, given in wrong:
