@@ -233,9 +233,9 @@ def test_a_query_without_anything_is_empty() -> None:
 @pytest.mark.parametrize(
     ("condition", "why"),
     [
-        ("", "a name"),
-        ("  ", "a name"),
-        ("// nothing", "a name"),
+        ("", "condition is empty: leave it out, or give a condition"),
+        ("  ", "is empty"),
+        ("// nothing", "is empty"),
         ("true ||", "a name"),
         ("(true", "should stand"),
         ("true)", "an operator, or the end"),
@@ -318,8 +318,18 @@ def test_a_query_without_anything_is_empty() -> None:
         (r"request.body.x == '\ud800'", "half a character"),
         ("request.body.x == '\n'", "begins nothing"),
         ("Msg{a: 1} == 1", "which is not known"),
-        ("request.body.x = 1", "begins nothing"),
-        ("request.body.x and true", "an operator"),
+        ("request.body.x = 1", "has '=' at character 16, which begins nothing that is known: use =="),
+        ("true & true", "known: use &&"),
+        ("true | true", "known: use ||"),
+        (
+            "request.body.x and true",
+            "has and at character 16, where an operator, or the end should stand: use &&",
+        ),
+        ("true OR true", "should stand: use ||"),
+        ("(true or true)", "should stand: use ||"),
+        ("not request.body.x", "asks for not, which is not known: use !"),
+        ("not(request.body.x)", "calls not in a way that is not known: use !"),
+        ("true && not true", "use !"),
     ],
 )
 def test_a_condition_that_could_not_be_judged_is_refused(condition: str, why: str) -> None:

@@ -46,6 +46,7 @@ _INSTEAD = {
     "map": "compare the items with all, exists or exists_one",
     "filter": "use exists or exists_one",
     "has": "write has(request.body.name)",
+    "not": "use !",
 }
 
 

@@ -11,6 +11,8 @@ LONGEST = 1_000
 END = "the end"
 #: Literals that are words, and their kinds.
 WORDS = {"true": "bool", "false": "bool", "null": "null"}
+#: What other languages write, and CEL's for it.
+_INSTEAD = {"=": "==", "&": "&&", "|": "||", "and": "&&", "or": "||", "not": "!"}
 
 _TOKENS = re.compile(
     r"""(?P<space>[ \t\r\n\f]+|//[^\r\n]*)
@@ -50,7 +52,9 @@ def tokens(text: str) -> list[Token]:
     while at < len(text):
         match = _TOKENS.match(text, at)
         if match is None or match.lastgroup is None:
-            raise Malformed(f"has {text[at]!r} at character {at + 1}, which begins nothing that is known")
+            raise Malformed(
+                f"has {text[at]!r} at character {at + 1}, which begins nothing that is known{use(text[at])}"
+            )
         token, at = Token(match.lastgroup, match[0], at), match.end()
         if token.kind in ("int", "double") and re.match(r"[\w.]", text[at : at + 1]):
             raise Malformed(f"has the number {token.shown}, which goes on with {text[at]!r}")
@@ -94,7 +98,12 @@ class Cursor:
 
     def wrong(self, wanted: str) -> Malformed:
         """What to say where something else should stand."""
-        return Malformed(f"has {self.token.shown}, where {wanted} should stand")
+        return Malformed(f"has {self.token.shown}, where {wanted} should stand{use(self.token.text)}")
+
+
+def use(text: str) -> str:
+    """The hint, after a message, for what other languages write."""
+    return f": use {_INSTEAD[text.lower()]}" if text.lower() in _INSTEAD else ""
 
 
 def unquoted(token: Token) -> str:

@@ -21,7 +21,17 @@ from math import isfinite
 from typing import NamedTuple
 
 from app.rules.content import condition_kinds as kinds
-from app.rules.content.condition_lexemes import END, WORDS, Cursor, Malformed, Token, quoted, tokens, unquoted
+from app.rules.content.condition_lexemes import (
+    END,
+    WORDS,
+    Cursor,
+    Malformed,
+    Token,
+    quoted,
+    tokens,
+    unquoted,
+    use,
+)
 from app.rules.texts import shown
 
 DEEPEST = 16
@@ -87,6 +97,8 @@ class _Part(NamedTuple):
 def parse(text: str) -> Expression:
     """Reads a condition. Raises Malformed."""
     reader = _Reader(tokens(text))
+    if reader.token.kind == END:
+        raise Malformed("is empty: leave it out, or give a condition")
     whole = reader.expression()
     if reader.token.kind != END:
         raise reader.wrong("an operator, or the end")
@@ -305,7 +317,8 @@ class _Reader(Cursor):
             self.needs(".")
             root = f"{name}.{self.name()}"
         if root not in ROOTS:
-            raise Malformed(f"asks for {shown(root)}, which is not known: it sees {', '.join(ROOTS)}")
+            hint = use(root) or f": it sees {', '.join(ROOTS)}"
+            raise Malformed(f"asks for {shown(root)}, which is not known{hint}")
         return _Part("", ROOTS[root], Fact(root))
 
     def _function(self, name: str) -> _Part:
