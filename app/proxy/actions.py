@@ -1,6 +1,6 @@
 """`dispatchAction`: from its input to an attempt. What is wrong with the input is said before anything is recorded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -51,9 +51,7 @@ def attempt_action(tx: Tx, caller: Caller, ask: ActionAsk) -> Attempt | Refusal:
         return Refusal(Code.NOT_FOUND, "bindingId names no binding of your tenant", ("bindingId",))
     found = _routes(tx, delegation, ask)
     if len(found) > 1:
-        actions = ", ".join(each.action_id for each in found)
-        message = f"actionId: the scope {ask.scope} has several actions; name one of {actions}"
-        return Refusal(Code.ACTION_AMBIGUOUS, message, ("actionId",))
+        return Refusal(Code.ACTION_AMBIGUOUS, several(ask.scope, found), ("actionId",))
     filled = fill(found[0], ask.path_parameters) if found else ()
     if isinstance(filled, Refusal):
         return filled
@@ -67,6 +65,12 @@ def attempt_action(tx: Tx, caller: Caller, ask: ActionAsk) -> Attempt | Refusal:
         method=found[0].method if found else "",
         path=wire_path(filled),
     )
+
+
+def several(scope: str, routes: Sequence[Route]) -> str:
+    """What to say where a scope that is lent has several actions, and none is named."""
+    actions = ", ".join(route.action_id for route in routes)
+    return f"actionId: the scope {scope} has several actions; name one of {actions}"
 
 
 def _routes(tx: Tx, delegation: Delegation, ask: ActionAsk) -> list[Route]:

@@ -16,6 +16,8 @@ from app.delegations.standing import evidence, terms_of
 from app.delegations.suspension import was_suspended
 from app.identity.callers import Caller
 from app.inventory.actions import route
+from app.proxy.actions import several
+from app.proxy.answers import REFUSALS
 from app.rules.admission import (
     CHECKS,
     Ask,
@@ -169,10 +171,22 @@ def _checks(case: Case, found: Sequence[Finding | Route | Unjudged]) -> Iterator
             detail = "No such agent is bound to the delegation."
         if finding.name == "ipAllowlist" and finding.code and case.question.address is None:
             detail = "No sourceIp is given."
+        if finding.name == "action":
+            detail = _unclear(case, finding.code)
         yield Check(finding.name, finding.code is None, finding.code, detail)
     if said[-1].name == "action":
         for name in CHECKS[CHECKS.index("action") + 1 :]:
             yield Check(name, False, None, "Not judged: there is no action to judge it by.")
+
+
+def _unclear(case: Case, code: Code | None) -> str | None:
+    """What `dispatchAction` says. Of terms that are past it tells nobody the actions, nor do we."""
+    if code is None:
+        return None
+    if code is Code.ACTION_AMBIGUOUS and case.question.at is None:
+        asked = ByScope(case.question.scope, case.question.action_id)
+        return several(case.question.scope, case.routes.find(asked))
+    return REFUSALS[code][1]
 
 
 def _parameters(case: Case) -> Iterator[Check]:

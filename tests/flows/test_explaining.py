@@ -9,6 +9,7 @@ import pytest
 from app.delegations.endings import revoke
 from app.inventory.agents import AgentChanges, update_agent
 from app.proxy.actions import ActionAsk, attempt_action
+from app.proxy.answers import REFUSALS
 from app.proxy.attempts import Content, Go, No
 from app.proxy.explaining import Check, Decision, Question, case, explain
 from app.proxy.judging import Judges
@@ -281,13 +282,36 @@ async def test_one_of_several_actions_has_to_be_named(world: World) -> None:
     upstream = await world.service(delegator)
     second = await world.action(delegator, upstream, READ, "GET", "/v1/totals")
     lent = await world.delegation(delegator)
-    assert (await explained(world, question(lent), delegator)).code is Code.ACTION_AMBIGUOUS
+    ask = ActionAsk(lent.binding.id, READ, None, {}, None, b"")
+    refusal = await world.read(attempt_action, lent.delegate.owner, ask)
+    assert isinstance(refusal, Refusal)
+    for by in (delegator, lent.delegate):
+        [check] = [
+            each for each in (await explained(world, question(lent), by)).checks if each.name == "action"
+        ]
+        assert (check.code, check.detail) == (Code.ACTION_AMBIGUOUS, refusal.message)
     named = question(lent, action_id=second.id, path_parameters={})
     assert (await explained(world, named, delegator)).allowed
     unknown = ActionId("act_00000000-0000-0000-0000-000000000000")
-    assert (
-        await explained(world, question(lent, action_id=unknown), delegator)
-    ).code is Code.ACTION_NOT_FOUND
+    told = await explained(world, question(lent, action_id=unknown), lent.delegate)
+    assert [(check.code, check.detail) for check in told.checks] == [
+        (Code.ACTION_NOT_FOUND, REFUSALS[Code.ACTION_NOT_FOUND][1])
+    ]
+
+
+async def test_of_terms_that_are_past_nobody_is_told_the_actions(world: World) -> None:
+    delegator = await world.tenant()
+    upstream = await world.service(delegator)
+    second = await world.action(delegator, upstream, READ, "GET", "/v1/totals")
+    lent = await world.delegation(delegator)
+    accepted = lent.delegation.accepted_at
+    await world.amend(lent, scopes=[WRITE])
+    [check] = (await explained(world, question(lent, at=accepted), lent.delegate)).checks
+    assert check.code is Code.ACTION_AMBIGUOUS
+    assert check.detail is not None
+    assert second.id not in check.detail
+    [check] = (await explained(world, question(lent), lent.delegate)).checks
+    assert check.code is Code.ACTION_NOT_FOUND
 
 
 async def test_what_was_and_what_will_be(world: World) -> None:
