@@ -180,10 +180,10 @@ def _checks(case: Case, found: Sequence[Finding | Route | Unjudged]) -> Iterator
 
 
 def _unclear(case: Case, code: Code | None) -> str | None:
-    """What `dispatchAction` says. Of terms that are past it tells nobody the actions, nor do we."""
+    """What `dispatchAction` says. What it would not describe is not described here."""
     if code is None:
         return None
-    if code is Code.ACTION_AMBIGUOUS and case.question.at is None:
+    if code is Code.ACTION_AMBIGUOUS and case.described:
         asked = ByScope(case.question.scope, case.question.action_id)
         return several(case.question.scope, case.routes.find(asked))
     return REFUSALS[code][1]
