@@ -21,11 +21,15 @@ atexit.register(lambda: print(*sys.modules.keys() & {SLOW}, file=sys.stderr))
 """
 
 
+#: As from a terminal, whoever runs the tests: what runs in the background has it ignored.
+TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 def run(folder: Path, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """`crossgrant` with these arguments, after some lines of Python."""
     *python, main = CROSSGRANT
     return subprocess.run(
-        [*python, f"{before}\n{main}", *arguments],
+        [*python, f"{TERMINAL}\n{before}\n{main}", *arguments],
         env=Installation(folder).environment,
         capture_output=True,
         text=True,

@@ -188,6 +188,7 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self.is_down = False
+        self.streaming = asyncio.Event()  # once the gateway has begun a stream
         self._to = port
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -204,17 +205,20 @@ class Wire:
         from_there, to_there = await asyncio.open_connection("127.0.0.1", self._to)
         ends = {writer, to_there}
         self._open |= ends
-        await asyncio.gather(_pipe(reader, to_there), _pipe(from_there, writer), return_exceptions=True)
+        await asyncio.gather(
+            self._pipe(reader, to_there), self._pipe(from_there, writer), return_exceptions=True
+        )
         self._open -= ends
 
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while piece := await reader.read(2**16):
-            writer.write(piece)
-            await writer.drain()
-    finally:
-        writer.close()
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while piece := await reader.read(2**16):
+                if piece.startswith(b"HTTP/1.1 200") and b"text/event-stream" in piece:
+                    self.streaming.set()
+                writer.write(piece)
+                await writer.drain()
+        finally:
+            writer.close()
 
 
 async def test_what_arrives_over_cuts_is_the_ledger(house: House) -> None:
@@ -223,6 +227,7 @@ async def test_what_arrives_over_cuts_is_the_ledger(house: House) -> None:
     async with await asyncio.start_server(wire.accept, "127.0.0.1", 0) as server, upstream() as receiver:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with listening(url, acme.key, "--forward-to", f"{receiver.url}/") as listener:
+            await wire.streaming.wait()
             for cut in range(1, CUTS + 1):
                 wire.cut()
                 for _ in range(3):

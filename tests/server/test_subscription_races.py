@@ -27,10 +27,11 @@ async def test_a_feed_is_gap_free_where_one_that_reads_the_head_apart_is_not(
     here: Opening, service: Upstream, monkeypatch: pytest.MonkeyPatch, proven: Proving
 ) -> None:
     with monkeypatch.context() as variant:
-        variant.setattr(Tail, "_read", with_the_head_read_apart)
+        read = asyncio.Event()
+        variant.setattr(Tail, "_read", with_the_head_read_apart(read))
         async with here() as it:
             loan = await it.lending.loan(service.port)
-            assert await gaps(it, loan), "the variant bears it: this test proves nothing"
+            assert await gaps(it, loan, read), "the variant bears it: this test proves nothing"
     async with here() as it:
         loan = await it.lending.loan(service.port)
         for _ in range(BURSTS):
@@ -38,8 +39,8 @@ async def test_a_feed_is_gap_free_where_one_that_reads_the_head_apart_is_not(
     proven("a feed that reads the head apart", 1, BURSTS)
 
 
-async def gaps(it: House, loan: Loan) -> set[int]:
-    """What a subscriber missed of a burst of dispatches."""
+async def gaps(it: House, loan: Loan, read: asyncio.Event | None = None) -> set[int]:
+    """What a subscriber missed of a burst of dispatches, which waits until its tail has `read` once, if that is given."""
     start = (await data(it.port, loan.delegator.key, LAST))["edges"][0]
     first = start["node"]["seq"] + 1
     seen: set[int] = set()
@@ -52,6 +53,8 @@ async def gaps(it: House, loan: Loan) -> set[int]:
                 seen.add(edge["node"]["seq"])
 
     following = asyncio.ensure_future(follow())
+    if read is not None:
+        await read.wait()
     await asyncio.gather(*(ask(it.port, "GET", loan.at(), [loan.bearer]) for _ in range(BURST)))
     while not following.done():  # what comes now tells that all of the burst has come, or never will
         await ask(it.port, "GET", loan.at(), [loan.bearer])
@@ -62,18 +65,23 @@ async def gaps(it: House, loan: Loan) -> set[int]:
 READ = Tail._read
 
 
-async def with_the_head_read_apart(tail: Tail) -> News:
+def with_the_head_read_apart(read: asyncio.Event) -> Callable[[Tail], Awaitable[News]]:
     """The variant: how far it has read is asked for in a snapshot of its own, between which and the entries' somebody
     commits.
     """
-    news = await READ(tail)
-    reached = news.reached
-    while reached == news.reached and not tail._wake.closed:
-        bell = tail._wake.bell(tail._tenant_id)
-        reached = await tail._store.read(head, tail._tenant_id)
-        if reached == news.reached:
-            await bell.wait()
-    return replace(news, reached=reached)
+
+    async def apart(tail: Tail) -> News:
+        news = await READ(tail)
+        reached = news.reached
+        while reached == news.reached and not tail._wake.closed:
+            bell = tail._wake.bell(tail._tenant_id)
+            reached = await tail._store.read(head, tail._tenant_id)
+            read.set()
+            if reached == news.reached:
+                await bell.wait()
+        return replace(news, reached=reached)
+
+    return apart
 
 
 @HEAVY_ON_SQLITE
