@@ -20,6 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(skip)
 
 
+#: By default on SQLite alone: what the test is about is the same on both stores, and takes seconds on each.
+HEAVY_ON_POSTGRES = pytest.mark.parametrize(
+    "store_kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.full)]
+)
+
+#: By default on PostgreSQL alone, where more than one writes at a time.
+HEAVY_ON_SQLITE = pytest.mark.parametrize(
+    "store_kind", [pytest.param("sqlite", marks=pytest.mark.full), "postgres"]
+)
+
+
 @pytest.fixture(scope="session")
 def full() -> bool:
     """Whether this run does the heavy proofs: more rounds, more load."""

@@ -37,6 +37,7 @@ from app.store.engine import Store, Tx
 from app.store.installation import make_store
 from app.store.keys import Keys, new_id
 from app.store.tables import Agent, Delegation, UsageWindow
+from tests.conftest import HEAVY_ON_POSTGRES
 from tests.counting import counting
 from tests.world import PLANS
 
@@ -96,6 +97,7 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     await store.close()
 
 
+@HEAVY_ON_POSTGRES
 async def test_a_page_of_a_hundred_costs_the_statements_of_a_page_of_two(store: Store) -> None:
     by, to = await store.write(_seed, 100)
     for direction, tenant in (("OUTGOING", by), ("INCOMING", to)):

@@ -29,16 +29,6 @@ from tests.upstreams import Upstream, upstream
 #: For one test. None takes half of it, unless it waits for what never comes.
 DEADLINE = 600 if FULL else 60  # seconds
 
-#: By default on SQLite alone: what the test is about is the same on both stores, and takes seconds on each.
-HEAVY_ON_POSTGRES = pytest.mark.parametrize(
-    "store_kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.full)]
-)
-
-#: By default on PostgreSQL alone, where more than one writes at a time.
-HEAVY_ON_SQLITE = pytest.mark.parametrize(
-    "store_kind", [pytest.param("sqlite", marks=pytest.mark.full), "postgres"]
-)
-
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 

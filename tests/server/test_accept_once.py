@@ -16,9 +16,9 @@ from app.identity.callers import Caller
 from app.rules.ids import Instant
 from app.store.engine import Tx
 from app.store.tables import Binding, Delegation, ScopedToken
-from tests.conftest import FULL
+from tests.conftest import FULL, HEAVY_ON_SQLITE
 from tests.server.client import Answer, Connection, graphql, operation
-from tests.server.conftest import HEAVY_ON_SQLITE, Here, House, Opening, Proving
+from tests.server.conftest import Here, House, Opening, Proving
 from tests.server.lending import Lending
 from tests.world import Offered
 

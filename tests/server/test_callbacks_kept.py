@@ -19,9 +19,9 @@ from app.rules.ids import ApiKeyId, BootId
 from app.store.engine import Tx
 from app.store.keys import new_id
 from app.store.tables import CallbackSubscription, LedgerHead
-from tests.conftest import FULL
+from tests.conftest import FULL, HEAVY_ON_POSTGRES
 from tests.postgres import Postgres
-from tests.server.conftest import HEAVY_ON_POSTGRES, Here, Opening, Proving, lending_in
+from tests.server.conftest import Here, Opening, Proving, lending_in
 from tests.server.lending import Lending
 from tests.server.routers import Router, Subscribed, none_left, router, subscribe, subscriptions
 from tests.server.streams import a_key

@@ -17,9 +17,9 @@ from app.rules.ids import DelegationId
 from app.rules.windows import WindowKind, windows_at
 from app.store.engine import Tx
 from app.store.tables import UsageWindow
-from tests.conftest import FULL
+from tests.conftest import FULL, HEAVY_ON_SQLITE
 from tests.server.client import Answer, ask
-from tests.server.conftest import HEAVY_ON_SQLITE, Here, Opening, Proving, lending_in
+from tests.server.conftest import Here, Opening, Proving, lending_in
 from tests.server.lending import Lending, Loan, ended
 from tests.serving import Installation
 from tests.upstreams import Upstream

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from app.rules.permissions import Role
-from tests.conftest import FULL
+from tests.conftest import FULL, HEAVY_ON_POSTGRES
 from tests.postgres import Postgres
 from tests.server.client import ask, data
-from tests.server.conftest import HEAVY_ON_POSTGRES
 from tests.serving import ROOT, Done, Installation
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -136,9 +136,8 @@ def test_what_a_terminal_cannot_show_is_shown_otherwise_and_a_pasted_key_not_at_
     (key,) = [line.partition(": ")[2] for line in made.stdout.splitlines() if line.startswith("apiKey: ")]
     listed = run(tmp_path, "tenant", "list", before=ascii_only)
     assert "Schl\\xfcssel \\u2713" in listed.stdout
-    for arguments in (["key", "list", key], ["tenant", "plan", key, "trial"], ["key", "revoke", key]):
-        done = run(tmp_path, *arguments)
-        assert (done.returncode, key in done.stdout + done.stderr) == (2, False)
+    pasted = run(tmp_path, "key", "list", key)
+    assert (pasted.returncode, key in pasted.stdout + pasted.stderr) == (2, False)
 
 
 def test_who_starts_a_command_deaf_to_ctrl_c_has_it_deaf(tmp_path: Path) -> None:

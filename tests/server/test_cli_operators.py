@@ -72,6 +72,7 @@ async def test_keys_are_listed_by_what_tells_them_apart_and_never_themselves(hou
         assert secret not in listed.out + table.out
 
 
+@pytest.mark.parametrize("house", ["sqlite", pytest.param("postgres", marks=pytest.mark.full)], indirect=True)
 async def test_another_plan_counts_at_the_next_offer_and_ends_nothing(house: House) -> None:
     acme, globex = await house.lending.tenant(), await house.lending.tenant()
     agent = await house.lending.agent(acme)

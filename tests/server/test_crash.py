@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from app.rules.errors import Code
-from tests.conftest import FULL
+from tests.conftest import FULL, HEAVY_ON_POSTGRES
 from tests.postgres import Postgres
-from tests.server.conftest import HEAVY_ON_POSTGRES, lending_in
+from tests.server.conftest import lending_in
 from tests.server.histories import Unsteady
 from tests.server.lending import Loan
 from tests.server.load import Log, assert_nothing_lost

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from app.rules.entries import Event
+from tests.conftest import HEAVY_ON_POSTGRES
 from tests.flows.couriers import arrived, courier, deliveries, endpoint, settled
-from tests.server.conftest import HEAVY_ON_POSTGRES, lending_in
+from tests.server.conftest import lending_in
 from tests.server.routers import none_left, router
 from tests.serving import Installation
 from tests.upstreams import Answer, upstream

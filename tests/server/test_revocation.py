@@ -18,8 +18,8 @@ from app.rules.ids import DelegationId, DispatchId
 from app.rules.lifecycle import Status
 from app.store.engine import Facts, Tx
 from app.store.tables import Agent, Binding, Delegation, Dispatch, ScopedToken, TermsVersion
-from tests.conftest import FULL
-from tests.server.conftest import HEAVY_ON_SQLITE, Here, Opening, Proving
+from tests.conftest import FULL, HEAVY_ON_SQLITE
+from tests.server.conftest import Here, Opening, Proving
 from tests.server.histories import (
     AMEND,
     DISTRUST,

@@ -14,8 +14,9 @@ import asyncpg
 import pytest
 
 from tests.api.product import later
+from tests.conftest import HEAVY_ON_POSTGRES
 from tests.server.client import Answer, ask, data, graphql
-from tests.server.conftest import HEAVY_ON_POSTGRES, House
+from tests.server.conftest import House
 from tests.server.holding import dsn_of
 from tests.serving import Installation, Member
 from tests.upstreams import Answer as Told

@@ -9,9 +9,9 @@ import pytest
 
 from app.delivery.feed import News, Tail
 from app.ledger.read import head
-from tests.conftest import FULL
+from tests.conftest import FULL, HEAVY_ON_SQLITE
 from tests.server.client import ask, data
-from tests.server.conftest import HEAVY_ON_SQLITE, Here, House, Opening, Proving
+from tests.server.conftest import Here, House, Opening, Proving
 from tests.server.lending import Loan
 from tests.server.streams import LAST, events, until_its_key_is_revoked, writing
 from tests.upstreams import Upstream

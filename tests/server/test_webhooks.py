@@ -15,9 +15,9 @@ from app.rules.ids import DeliveryId, EndpointId
 from app.rules.webhooks import DeliveryStatus
 from app.store.engine import Tx
 from app.store.tables import WebhookDelivery
-from tests.conftest import FULL
+from tests.conftest import FULL, HEAVY_ON_POSTGRES
 from tests.flows.couriers import arrived, endpoint
-from tests.server.conftest import HEAVY_ON_POSTGRES, Opening, lending_in
+from tests.server.conftest import Opening, lending_in
 from tests.server.lending import Lending
 from tests.serving import Installation
 from tests.upstreams import Answer, Drop, Line, Play, Seen, upstream
