@@ -41,6 +41,8 @@ from tests.conftest import HEAVY_ON_POSTGRES
 from tests.counting import counting
 from tests.world import PLANS
 
+pytestmark = HEAVY_ON_POSTGRES
+
 SCHEMA = make_schema()
 KEYS = Keys(b"x" * 40)
 SPARE = "spare:read"  # what agents hold and delegations only propose
@@ -97,7 +99,6 @@ async def store(settings: Settings) -> AsyncIterator[Store]:
     await store.close()
 
 
-@HEAVY_ON_POSTGRES
 async def test_a_page_of_a_hundred_costs_the_statements_of_a_page_of_two(store: Store) -> None:
     by, to = await store.write(_seed, 100)
     for direction, tenant in (("OUTGOING", by), ("INCOMING", to)):

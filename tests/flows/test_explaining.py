@@ -18,6 +18,7 @@ from app.rules.ids import DAY, HOUR, ActionId, AgentId, Instant
 from app.rules.lifecycle import Party
 from app.store.engine import Tx, wall_clock
 from app.store.tables import Row, Suspension
+from tests.conftest import HEAVY_ON_POSTGRES
 from tests.flows.nodes import node
 from tests.world import SCOPES, Lent, Member, World
 
@@ -126,6 +127,7 @@ async def moved(world: World, lent: Lent) -> None:
             pass
 
 
+@HEAVY_ON_POSTGRES
 async def test_an_explanation_and_a_dispatch_say_the_same(world: World, full: bool) -> None:
     delegator = await world.tenant()
     upstream = await world.upstream(delegator)
