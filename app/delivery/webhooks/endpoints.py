@@ -4,9 +4,9 @@ import secrets
 from base64 import b64decode
 from dataclasses import dataclass, field
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import func, select
 
-from app.delivery.webhooks.parts import LOOKS_AT
+from app.delivery.webhooks.unread import unread
 from app.egress.origins import Reach
 from app.identity.callers import Caller
 from app.identity.tenants import lock_tenant
@@ -21,13 +21,12 @@ from app.rules.webhooks import (
     SECRET_BYTES,
     SECRET_PREFIX,
     EndpointStatus,
-    matching,
     refuse_events,
     render_secret,
 )
 from app.store.engine import Tx
 from app.store.keys import Keys, new_id
-from app.store.tables import LedgerEntry, WebhookEndpoint
+from app.store.tables import WebhookEndpoint
 
 MOST_ENDPOINTS = 50
 LONGEST_OVERLAP = 7 * DAY // SECOND  # seconds
@@ -87,23 +86,17 @@ def update_endpoint(
         return endpoint
     if refusal := _refuse(asked, reach):
         return refusal
-    if asked.events is not None and not _lags(tx, endpoint):
-        endpoint.cursor = head(tx, caller.tenant_id)  # new events are those that happen from now on
+    if asked.events is not None:  # new ones are those that happen from now on
+        endpoint.cursor = _caught_up(tx, endpoint)
     _change(endpoint, asked, caller)
     append(tx, [own(Event.WEBHOOK_UPDATED, caller.tenant_id, caller.subject, tx.now(), **_told(endpoint))])
     return endpoint
 
 
-def _lags(tx: Tx, endpoint: WebhookEndpoint) -> bool:
-    """Whether there may be entries that it wants and has not had: its cursor alone stays behind while there are none."""
-    last = head(tx, endpoint.tenant_id)
-    missing = exists().where(
-        LedgerEntry.tenant_id == endpoint.tenant_id,
-        LedgerEntry.seq > endpoint.cursor,
-        LedgerEntry.seq <= last,
-        LedgerEntry.event.in_(matching(endpoint.events)),
-    )
-    return last - endpoint.cursor > LOOKS_AT or bool(tx.scalar(select(missing)))
+def _caught_up(tx: Tx, endpoint: WebhookEndpoint) -> int:
+    """Its cursor, past what it does not want: alone that stays behind while there is nothing to send."""
+    [[read]] = unread(tx, [(endpoint, 1)])
+    return endpoint.cursor if read.entries else read.cursor
 
 
 def delete_endpoint(tx: Tx, caller: Caller, endpoint_id: EndpointId) -> EndpointId | Refusal:
