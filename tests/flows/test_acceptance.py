@@ -1,11 +1,9 @@
 """Accepting and declining: once, by the right tenant, and failing in one way."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 
 import pytest
-from sqlalchemy import Engine, event
 
 from app.delegations.acceptance import NOT_ACCEPTABLE, Accepted, OfferRef, accept, decline, preview
 from app.delegations.bindings import TOKEN_LIVES
@@ -20,6 +18,7 @@ from app.rules.tokens import TokenKind
 from app.store.engine import Tx
 from app.store.keys import new_id
 from app.store.tables import Binding, Delegation, ScopedToken, TermsVersion
+from tests.counting import counting
 from tests.flows.conftest import POSTGRES
 from tests.flows.traces import traced
 from tests.world import Offered, World
@@ -130,21 +129,6 @@ WRONG: list[Kind] = [
 ]
 
 
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """What is said to the database meanwhile."""
-    said: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        said.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield said
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
-
-
 @pytest.mark.parametrize("kind", WRONG)
 async def test_a_wrong_offer_is_refused_in_the_same_words_and_changes_nothing(
     world: World, kind: Kind
@@ -172,7 +156,7 @@ async def test_every_wrong_offer_costs_the_same_statements(world: World) -> None
         offered = await world.offer()
         actor = await world.agent(offered.delegate, [])
         ref = await kind(world, offered)
-        with statements() as said:
+        with counting() as said:
             await world.try_accept(offered.delegate.owner, ref, actor.id, accept_key="key")
         costs[kind.__name__] = said
     by_id = {name: said for name, said in costs.items() if name.endswith("_id")}

@@ -19,6 +19,7 @@ from tests.conftest import FULL, HEAVY_ON_POSTGRES
 from tests.flows.couriers import arrived, endpoint
 from tests.server.conftest import Opening, lending_in
 from tests.server.lending import Lending
+from tests.server.waiting import until
 from tests.serving import Installation
 from tests.upstreams import Answer, Drop, Line, Play, Seen, upstream
 from tests.world import Member
@@ -89,9 +90,11 @@ async def test_a_gateway_drops_what_ended_long_ago_by_itself(
     async with here() as house:
         acme = await house.lending.tenant()
         await house.lending.write(_of_long_ago, acme)
-        async with asyncio.timeout(PATIENCE):
-            while await house.lending.read(_delivered):  # noqa: ASYNC110  # announced by nobody
-                await asyncio.sleep(0.02)
+
+        async def dropped() -> bool:
+            return not await house.lending.read(_delivered)
+
+        await until(dropped)
         left = await house.lending.rows(WebhookDelivery)
         assert {row.status for row in left} == {DeliveryStatus.PENDING}
 
