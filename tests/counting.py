@@ -20,3 +20,8 @@ def counting() -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+def reads_of_a_ledger(statements: list[str]) -> int:
+    """How many of these read entries."""
+    return sum("FROM ledger" in each and "ledger_heads" not in each for each in statements)

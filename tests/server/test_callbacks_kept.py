@@ -20,12 +20,12 @@ from app.store.engine import Tx
 from app.store.keys import new_id
 from app.store.tables import CallbackSubscription, LedgerHead
 from tests.conftest import FULL, HEAVY_ON_POSTGRES
+from tests.counting import counting, reads_of_a_ledger
 from tests.postgres import Postgres
 from tests.server.conftest import Here, Opening, Proving, lending_in
 from tests.server.lending import Lending
 from tests.server.routers import Router, Subscribed, none_left, router, subscribe, subscriptions
 from tests.server.streams import a_key
-from tests.server.test_feed import ledger_reads
 from tests.serving import Installation
 from tests.upstreams import Answer, Drop, Hang, Line, Play, Reset, Seen, head, redirect, sized
 from tests.world import Member
@@ -263,11 +263,11 @@ async def test_a_ledger_is_read_once_for_all_who_ask_for_the_same(here: Opening)
         each = [await it.subscribed(gateway.port, acme.key, AGENTS) for _ in range(subscribers)]
         await registered(gateway.lending, acme, 1)
         await it.until(lambda: all(len(it.edges(wanted)) == 1 for wanted in each))
-        with ledger_reads() as reads:
+        with counting() as statements:
             for count in range(2, rounds + 2):
                 await registered(gateway.lending, acme, 1)
                 await it.until(lambda: all(len(it.edges(wanted)) == count for wanted in each))  # noqa: B023  # of this round
-        assert rounds <= len(reads) <= 3 * rounds
+        assert rounds <= reads_of_a_ledger(statements) <= 3 * rounds
 
 
 @SQLITE

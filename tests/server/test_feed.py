@@ -4,13 +4,12 @@ import asyncio
 import random
 import socket
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Engine, event, update
+from sqlalchemy import update
 from strawberry.types import ExecutionResult
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
@@ -29,6 +28,7 @@ from app.rules.permissions import Role
 from app.store.engine import Tx
 from app.store.tables import ApiKey
 from tests.conftest import FULL
+from tests.counting import counting, reads_of_a_ledger
 from tests.postgres import Postgres
 from tests.server.client import ask, data
 from tests.server.conftest import Here, House, Opening, lending_in, opened_here
@@ -232,22 +232,6 @@ async def test_a_place_that_is_none_in_the_log_is_refused(house: House, transpor
 # -- shared
 
 
-@contextmanager
-def ledger_reads() -> Iterator[list[str]]:
-    """The statements of this process that read entries."""
-    seen: list[str] = []
-
-    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if "FROM ledger" in statement and "ledger_heads" not in statement:
-            seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", count)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", count)
-
-
 @pytest.mark.parametrize("store_kind", ["sqlite"])
 async def test_a_ledger_is_read_once_for_all_its_subscribers(here: Opening, service: Upstream) -> None:
     rounds, subscribers = 10, 30
@@ -265,12 +249,12 @@ async def test_a_ledger_is_read_once_for_all_its_subscribers(here: Opening, serv
         for stream, edge in zip(streams, first, strict=True):
             while (await edge)["node"]["dispatchId"] != last:
                 edge = asyncio.ensure_future(anext(stream))  # noqa: PLW2901  # the next of its edges
-        with ledger_reads() as reads:
+        with counting() as statements:
             for _ in range(rounds):
                 id = await act(it.port, loan)
                 came = await asyncio.gather(*map(anext, streams))
                 assert {edge["node"]["dispatchId"] for edge in came} == {id}
-        assert rounds <= len(reads) <= 3 * rounds
+        assert rounds <= reads_of_a_ledger(statements) <= 3 * rounds
         for stream in streams:
             await stream.aclose()
 
